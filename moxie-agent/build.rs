@@ -1,0 +1,3 @@
+//! Builds and embeds the kernel object.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The spine: one connection through the stages, in order.
+
+pub mod sniff;

@@ -1,0 +1,1 @@
+//! The eBPF way. To be written.

@@ -1,0 +1,251 @@
+//! What happened: the newest exchanges and connections, in memory, bounded by bytes.
+//!
+//! The API reads here and never waits for the store; the store's writer copies from here behind the data path.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::events::Events;
+use crate::rules::RuleId;
+use crate::scope::Caller;
+
+/// Protocol on a connection, as far as it was recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TLS, not looked into or looked into: see the verdict.
+    Tls,
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Not recognised.
+    Opaque,
+}
+
+/// What was decided for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectionVerdict {
+    /// Bytes untouched.
+    Passthrough,
+    /// Ended here, HTTP seen.
+    Intercept,
+    /// Made to fail, on purpose (a rule) or because no trusted original destination existed.
+    Fault,
+}
+
+/// Why a connection went the way it went. Closed: metrics and tests rely on the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// An enabled rule can name the host.
+    RuleCanName,
+    /// No enabled rule can name the host.
+    NoRule,
+    /// The bytes are no TLS and no HTTP.
+    NotHttp,
+    /// The server spoke first.
+    ServerFirst,
+    /// No recognisable beginning within the sniffing bounds.
+    SniffBound,
+    /// The client offers only application protocols other than HTTP (ALPN).
+    OtherAlpn,
+    /// The client refused the authority earlier, so it is left alone for a while.
+    ClientRefusedAuthority,
+    /// The client refused the authority on this connection.
+    AuthorityRefused,
+    /// The destination's certificate does not verify, so the client must see it itself.
+    UpstreamUntrusted,
+    /// The authority could not mint a certificate.
+    MintFailed,
+    /// The destination could not be reached; the client was reset.
+    UpstreamFailed,
+    /// The kernel had no original destination; the client was reset.
+    NoOriginalDst,
+    /// The destination is one of Moxie's own sockets; the client was reset.
+    OwnSocket,
+    /// The client closed before it could be decided.
+    ClientClosed,
+}
+
+/// What really happened to an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The destination's own answer.
+    Forwarded,
+    /// A rule's answer; the destination saw nothing.
+    Responded,
+    /// The destination's answer, changed by a rule.
+    Rewritten,
+    /// A rule made the call fail.
+    Faulted,
+}
+
+/// Why an exchange has no complete answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExchangeError {
+    /// The destination could not be dialled.
+    UpstreamUnreachable,
+    /// The destination's certificate does not verify.
+    UpstreamUntrusted,
+    /// The destination broke off, before or in the middle of its answer.
+    UpstreamBroke,
+    /// The client went away first.
+    ClientGone,
+}
+
+/// One request and its answer.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Exchange {
+    /// Sorts by time.
+    pub id: String,
+    /// The connection it came on.
+    pub connection_id: String,
+    /// When the request's head was read.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// Who made it.
+    pub caller: Caller,
+    /// HTTP method.
+    pub method: String,
+    /// `scheme://authority/path?query`, as the client asked.
+    pub url: String,
+    /// Protocol the client spoke inside TLS or in the clear: http1 or http2.
+    pub protocol: Protocol,
+    /// Status the client got; null if it got none.
+    pub status: Option<u16>,
+    /// What happened.
+    pub outcome: Outcome,
+    /// The rule that fired, if one did.
+    pub rule_id: Option<RuleId>,
+    /// Delay that the rule asked for and got, milliseconds.
+    pub injected_delay_ms: u64,
+    /// From the request's head to the end of the answer, milliseconds.
+    pub duration_ms: u64,
+    /// Body bytes from the client.
+    pub request_bytes: u64,
+    /// Body bytes to the client.
+    pub response_bytes: u64,
+    /// Set when the answer is not complete.
+    pub error: Option<ExchangeError>,
+}
+
+/// One diverted connection.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Connection {
+    /// Sorts by time.
+    pub id: String,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// Who opened it.
+    pub caller: Caller,
+    /// `ip:port` the application wanted; null if the kernel had none.
+    pub original_dst: Option<String>,
+    /// Name the client asked for: TLS SNI, else the HTTP host.
+    pub server_name: Option<String>,
+    /// What was recognised.
+    pub protocol: Protocol,
+    /// What was decided.
+    pub verdict: ConnectionVerdict,
+    /// Why.
+    pub reason: Reason,
+    /// Bytes read from the application (inside TLS where it was ended here).
+    pub bytes_up: u64,
+    /// Bytes written to the application (inside TLS where it was ended here).
+    pub bytes_down: u64,
+    /// From accept to close, milliseconds.
+    pub duration_ms: u64,
+}
+
+/// Which records a reader wants; every given field must hold.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only records of this scope.
+    pub scope: Option<String>,
+    /// Only exchanges that this rule fired for.
+    pub rule_id: Option<String>,
+    /// Only exchanges with this outcome.
+    pub outcome: Option<Outcome>,
+    /// Only exchanges whose method is this.
+    pub method: Option<String>,
+    /// Only exchanges with this status.
+    pub status: Option<u16>,
+    /// Only exchanges whose URL, or connections whose server name or destination, contains this text.
+    pub contains: Option<String>,
+    /// Only exchanges of this connection.
+    pub connection_id: Option<String>,
+    /// Only connections with this verdict.
+    pub verdict: Option<ConnectionVerdict>,
+    /// Page size, 1 to 1000; 100 unless given.
+    pub limit: Option<usize>,
+    /// Where the last page ended: its `next`.
+    pub cursor: Option<String>,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The entries, newest first.
+    pub items: Vec<T>,
+    /// Give this as `cursor` for the next page; null at the end.
+    pub next: Option<String>,
+}
+
+/// The newest records, bounded by bytes.
+#[derive(Debug)]
+pub struct Journal {}
+
+impl Journal {
+    /// An empty journal that keeps about `bytes` of each kind of record and tells `events` of each new one.
+    #[must_use]
+    pub fn new(bytes: usize, events: Events) -> Self {
+        let _ = (bytes, events);
+        todo!()
+    }
+
+    /// Keeps an exchange.
+    pub fn exchange(&self, record: Exchange) {
+        let _ = record;
+        todo!()
+    }
+
+    /// Keeps a connection.
+    pub fn connection(&self, record: Connection) {
+        let _ = record;
+        todo!()
+    }
+
+    /// Exchanges, newest first.
+    #[must_use]
+    pub fn exchanges(&self, filter: &Filter) -> Page<Exchange> {
+        let _ = filter;
+        todo!()
+    }
+
+    /// Connections, newest first.
+    #[must_use]
+    pub fn connections(&self, filter: &Filter) -> Page<Connection> {
+        let _ = filter;
+        todo!()
+    }
+
+    /// One exchange.
+    #[must_use]
+    pub fn find_exchange(&self, id: &str) -> Option<Exchange> {
+        let _ = id;
+        todo!()
+    }
+}
+
+/// A new record id: a UUID of version 7, so that ids sort by time.
+#[must_use]
+pub fn record_id() -> String {
+    uuid::Uuid::now_v7().simple().to_string()
+}

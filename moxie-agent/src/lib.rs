@@ -1,0 +1,26 @@
+//! Moxie: diverts the outbound calls of chosen services on one Linux host, and passes them on or answers them by rules.
+//!
+//! The way of one connection is the way through [`datapath`]:
+//! accept -> original destination -> sniff -> decide -> act -> record. Around it: [`divert`] (how connections get here),
+//! [`scope`] (whose), [`rules`] (what to do), [`tls`] and [`upstream`] (the two sides), [`journal`] and [`store`] (what remains),
+//! [`admin`] and [`cli`] (how people talk to it), [`app`] (wiring).
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod datapath;
+pub mod divert;
+pub mod drain;
+pub mod events;
+pub mod journal;
+pub mod paths;
+pub mod rulebook;
+pub mod rules;
+pub mod scope;
+pub mod store;
+pub mod telemetry;
+pub mod tls;
+pub mod ui;
+pub mod upstream;

@@ -1,0 +1,3 @@
+//! From argv to an exit code.
+
+fn main() {}

@@ -1,0 +1,9 @@
+//! Who is opted in, and how a caller is told from its cgroup.
+
+pub mod caller;
+pub mod cgroup;
+pub mod process;
+pub mod registry;
+
+pub use caller::Caller;
+pub use registry::{Mode, Scope, ScopeError, ScopeId, ScopeSpec, Scopes};

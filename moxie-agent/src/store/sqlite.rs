@@ -1,0 +1,1 @@
+//! SQLite. To be written.

@@ -1,0 +1,1 @@
+//! TLS toward the application. To be written.

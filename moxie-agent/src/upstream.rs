@@ -1,0 +1,1 @@
+//! The destination's side: dialling it, and speaking HTTP with it.

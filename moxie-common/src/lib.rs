@@ -1,0 +1,2 @@
+//! What the kernel half and the user-space half share.
+#![no_std]
