@@ -38,7 +38,7 @@ pub enum Mode {
 #[serde(rename_all = "lowercase")]
 pub enum Target {
     /// A cgroup v2 directory, absolute, with everything below it.
-    Cgroup(#[schema(value_type = String)] PathBuf),
+    Cgroup(String),
     /// A process and its descendants, moved into a cgroup of their own.
     Pid(u32),
 }
