@@ -184,20 +184,17 @@ async fn recognise(stream: &TcpStream, bounds: &Bounds) -> Result<FirstBytes, Er
 
 /// What the bytes are, once that is certain.
 fn parse(bytes: &[u8]) -> Option<FirstBytes> {
-    let parsers: [fn(&[u8]) -> Progress<FirstBytes>; 3] = [
-        |bytes| client_hello::parse(bytes).map(FirstBytes::Tls),
-        |bytes| http2::parse(bytes).map(FirstBytes::Http2),
-        |bytes| http1::parse(bytes).map(FirstBytes::Http1),
+    let candidates = [
+        client_hello::parse(bytes).map(FirstBytes::Tls),
+        http2::parse(bytes).map(FirstBytes::Http2),
+        http1::parse(bytes).map(FirstBytes::Http1),
     ];
-    let mut partial = false;
-    for parser in parsers {
-        match parser(bytes) {
-            Progress::Done(first) => return Some(first),
-            Progress::Partial => partial = true,
-            Progress::Other => {}
-        }
-    }
-    (!partial).then_some(FirstBytes::Opaque(Reason::NotHttp))
+    let open = candidates.contains(&Progress::Partial);
+    let done = candidates.into_iter().find_map(|candidate| match candidate {
+        Progress::Done(first) => Some(first),
+        Progress::Partial | Progress::Other => None,
+    });
+    done.or((!open).then_some(FirstBytes::Opaque(Reason::NotHttp)))
 }
 
 /// What to make of a beginning that does not go on: an HTTP/2 client may rightly wait for the server's preface.
