@@ -1,7 +1,7 @@
 //! The authority of this host: one ECDSA P-256 key, made once, kept 0600, stable over restarts.
 //!
 //! Stable, because applications read their roots once: a fresh authority at every start would break those already running.
-//! Nothing but the authority's own process ever holds a leaf's key: there is one for all leaves, made anew at every start.
+//! All leaves share one key, made anew at every start; it never leaves this process. One, since making a key costs as much as signing.
 
 mod files;
 
@@ -65,22 +65,15 @@ pub enum AuthorityError {
         wanted: u32,
     },
     /// There is a key and no certificate for it.
-    #[error("{} holds no certificate and there is no {}; put the certificate back, or make a new authority: rm -r {}",
-        key.display(), certificate.display(), directory.display())]
+    #[error("{0}/ca.key holds no certificate and there is no ca.pem beside it; put ca.pem back, or make a new authority: rm -r {0}",
+        directory.display())]
     Half {
-        /// The key.
-        key: PathBuf,
-        /// The missing certificate.
-        certificate: PathBuf,
         /// The authority's directory.
         directory: PathBuf,
     },
     /// There is a certificate and no key for it.
-    #[error("there is {} but no ca.key beside it; put the key back, or make a new authority: rm -r {}",
-        certificate.display(), directory.display())]
+    #[error("there is {0}/ca.pem but no ca.key beside it; put ca.key back, or make a new authority: rm -r {0}", directory.display())]
     Keyless {
-        /// The certificate.
-        certificate: PathBuf,
         /// The authority's directory.
         directory: PathBuf,
     },
@@ -93,13 +86,9 @@ pub enum AuthorityError {
         expected: &'static str,
     },
     /// Key and certificate are of two different authorities.
-    #[error("{} and {} do not belong together; put the right one back, or make a new authority: rm -r {}",
-        key.display(), certificate.display(), directory.display())]
+    #[error("ca.key and ca.pem in {0} do not belong together; put the right one back, or make a new authority: rm -r {0}",
+        directory.display())]
     Mismatched {
-        /// The key.
-        key: PathBuf,
-        /// The certificate.
-        certificate: PathBuf,
         /// The authority's directory.
         directory: PathBuf,
         /// What the comparison said.
@@ -112,7 +101,9 @@ pub enum AuthorityError {
         path: PathBuf,
     },
     /// The authority's time is over.
-    #[error("the authority {common_name} ended at {not_after}; run `moxie ca uninstall`, remove its directory (ca in the state directory) and start again")]
+    #[error(
+        "the authority {common_name} ended at {not_after}; run `moxie ca uninstall`, remove its directory (ca in the state directory) and start again"
+    )]
     Expired {
         /// Its name.
         common_name: String,

@@ -10,8 +10,8 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject};
 
 use bundle::{Bundles, Source};
 
@@ -181,7 +181,8 @@ fn chosen(
         }
         // Said once, for the variable itself, not for each that looks at it.
         if *name == variable {
-            warnings.push(format!("{name} names {}, which is no file: the host's roots take its place", path.display()));
+            warnings
+                .push(format!("{name} names {}, which is no file: the host's roots take its place", path.display()));
         }
     }
     Source::Host
@@ -217,7 +218,8 @@ fn is_bundle(path: &Path) -> bool {
         let content = std::fs::read(path).ok()?;
         CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>().ok()
     };
-    let usable = |found: Vec<CertificateDer<'static>>| rustls::RootCertStore::empty().add_parsable_certificates(found).0 > 0;
+    let usable =
+        |found: Vec<CertificateDer<'static>>| rustls::RootCertStore::empty().add_parsable_certificates(found).0 > 0;
     certificates().is_some_and(usable)
 }
 

@@ -15,15 +15,11 @@ use super::*;
 pub(super) fn open(dir: &Path, now: Timestamp) -> Result<Authority, AuthorityError> {
     let (key, certificate) = (dir.join("ca.key"), dir.join("ca.pem"));
     make_directory(dir)?;
-    if !exists(&key)? {
-        if exists(&certificate)? {
-            // Unless another first start has just made both.
-            if !exists(&key)? {
-                return Err(AuthorityError::Keyless { certificate, directory: dir.into() });
-            }
-        } else {
-            publish(&Authority::generate(now)?, &key)?;
-        }
+    // In this order: a key is always there before its certificate is, also while another first start is at work.
+    match (exists(&certificate)?, exists(&key)?) {
+        (_, true) => {}
+        (true, false) => return Err(AuthorityError::Keyless { directory: dir.into() }),
+        (false, false) => publish(&Authority::generate(now)?, &key)?,
     }
     let authority = read(dir, &key, &certificate)?;
     authority.refuse_expired(now)?;
@@ -91,15 +87,10 @@ fn read(dir: &Path, key: &Path, certificate: &Path) -> Result<Authority, Authori
         .ok()
         .and_then(|der| KeyPair::try_from(&der).ok())
         .ok_or_else(|| malformed(key, "private key"))?;
-    let pem = certificate_pem(&secret, dir, key, certificate)?;
+    let pem = certificate_pem(&secret, dir, certificate)?;
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| malformed(certificate, "certificate"))?;
     let (common_name, not_after) = inspect(&der, certificate)?;
-    verify_pair(&pair, &der).map_err(|source| AuthorityError::Mismatched {
-        key: key.into(),
-        certificate: certificate.into(),
-        directory: dir.into(),
-        source,
-    })?;
+    verify_pair(&pair, &der).map_err(|source| AuthorityError::Mismatched { directory: dir.into(), source })?;
     let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|_| malformed(certificate, "certificate"))?;
     Authority::assemble(issuer, der, pem, common_name, not_after)
 }
@@ -109,16 +100,12 @@ fn read_text(path: &Path) -> Result<String, AuthorityError> {
 }
 
 /// The text of `ca.pem`, written again from `ca.key` if it is missing.
-fn certificate_pem(secret: &str, dir: &Path, key: &Path, certificate: &Path) -> Result<String, AuthorityError> {
+fn certificate_pem(secret: &str, dir: &Path, certificate: &Path) -> Result<String, AuthorityError> {
     if exists(certificate)? {
         return read_text(certificate);
     }
     let Some(begin) = secret.find("-----BEGIN CERTIFICATE-----") else {
-        return Err(AuthorityError::Half {
-            key: key.into(),
-            certificate: certificate.into(),
-            directory: dir.into(),
-        });
+        return Err(AuthorityError::Half { directory: dir.into() });
     };
     let pem = secret.get(begin..).unwrap_or_default();
     write_draft(certificate, 0o644, pem)

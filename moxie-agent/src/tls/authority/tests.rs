@@ -50,7 +50,11 @@ fn a_leaf_is_good_for_its_name_only() {
             assert!(verify(&authority, &leaf, asked, now).is_err(), "{minted} passes for {asked}");
         }
     };
-    check("api.customer.io", &["api.customer.io", "API.Customer.IO"], &["customer.io", "x.api.customer.io", "192.0.2.1"]);
+    check(
+        "api.customer.io",
+        &["api.customer.io", "API.Customer.IO"],
+        &["customer.io", "x.api.customer.io", "192.0.2.1"],
+    );
     check("API.Customer.io.", &["api.customer.io"], &["b.example"]);
     check("192.0.2.1", &["192.0.2.1"], &["192.0.2.2", "a.example"]);
     check("2001:db8::1", &["2001:db8::1"], &["::1"]);

@@ -55,7 +55,8 @@ impl<'a> Bundles<'a> {
         }
         // Some readers (httpx) look into the directory only while no file is named: now that one is, it holds the directory's too.
         let directory = preset("SSL_CERT_DIR").filter(|_| source == Source::Host);
-        let more = directory.iter().flat_map(std::env::split_paths).flat_map(|dir| directory_roots(&dir)).collect::<Vec<_>>();
+        let more =
+            directory.iter().flat_map(std::env::split_paths).flat_map(|dir| directory_roots(&dir)).collect::<Vec<_>>();
         self.bundle("bundle.pem", source, &more)
     }
 

@@ -146,7 +146,10 @@ fn odd_extensions_do_not_stop_the_reading() {
     let broken = (16, vec![0, 9, 2]);
     let check = |extensions: &[(u16, Vec<u8>)], expected| assert_eq!(parse(&with_extensions(extensions)), expected);
     check(&[], done(None, &[]));
-    check(&[grease.clone(), name.clone(), grease.clone(), h2.clone(), (21, vec![0; 12_000])], done(Some("a.example"), &["h2"]));
+    check(
+        &[grease.clone(), name.clone(), grease.clone(), h2.clone(), (21, vec![0; 12_000])],
+        done(Some("a.example"), &["h2"]),
+    );
     check(&[ech, h2.clone(), name.clone()], done(Some("a.example"), &["h2"]));
     check(&[name.clone(), name.clone()], done(None, &[]));
     check(&[(0, vec![0, 9, 0])], done(None, &[]));
