@@ -28,17 +28,22 @@ pub fn connection(conn: &Sniffed, cx: &Context) -> Verdict {
 }
 
 fn judge(conn: &Sniffed, cx: &Context) -> Verdict {
-    let destination = conn.origin.destination;
     match &conn.first {
         FirstBytes::Opaque(reason) => Verdict::Passthrough(*reason),
         FirstBytes::Tls(hello) => tls(hello, conn, cx),
-        FirstBytes::Http1(head) => named(&clear_authority(head.authority.as_deref(), destination), cx),
-        FirstBytes::Http2(head) => match &head.authority {
-            Some(authority) => named(&normal_authority(authority, "http"), cx),
-            // It asks only after the server has spoken, so its host cannot be known yet.
-            None if cx.rules.current().is_armed(cx.clock.now()) => Verdict::Intercept,
-            None => Verdict::Passthrough(Reason::NoRule),
-        },
+        FirstBytes::Http1(head) => clear(head.authority.as_deref(), cx),
+        FirstBytes::Http2(Some(head)) => clear(head.authority.as_deref(), cx),
+        // It asks only after the server has spoken, so its host cannot be known yet.
+        FirstBytes::Http2(None) if cx.rules.current().is_armed(cx.clock.now()) => Verdict::Intercept,
+        FirstBytes::Http2(None) => Verdict::Passthrough(Reason::NoRule),
+    }
+}
+
+/// A request whose host is missing or ambiguous is nobody's but the destination's.
+fn clear(asked: Option<&str>, cx: &Context) -> Verdict {
+    match asked {
+        Some(authority) => named(&normal_authority(authority, "http"), cx),
+        None => Verdict::Passthrough(Reason::NoRule),
     }
 }
 
@@ -79,10 +84,6 @@ pub fn server_name(hello: &ClientHello, destination: SocketAddr) -> String {
 fn tls_authority(name: &str, destination: SocketAddr) -> String {
     let host = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
     normal_authority(&format!("{host}:{}", destination.port()), "https")
-}
-
-fn clear_authority(asked: Option<&str>, destination: SocketAddr) -> String {
-    normal_authority(asked.unwrap_or(&destination.to_string()), "http")
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ impl ConnectionLog {
         (notes.protocol, notes.server_name) = match first {
             FirstBytes::Tls(hello) => (Protocol::Tls, hello.server_name.clone()),
             FirstBytes::Http1(head) => (Protocol::Http1, head.authority.clone()),
-            FirstBytes::Http2(head) => (Protocol::Http2, head.authority.clone()),
+            FirstBytes::Http2(head) => (Protocol::Http2, head.as_ref().and_then(|head| head.authority.clone())),
             FirstBytes::Opaque(_) => (Protocol::Opaque, None),
         };
     }

@@ -60,8 +60,8 @@ pub enum FirstBytes {
     Tls(ClientHello),
     /// A complete HTTP/1 request head.
     Http1(http1::Head),
-    /// An HTTP/2 preface, and the first request where it came with it.
-    Http2(http2::Head),
+    /// An HTTP/2 preface and the first request; none where the client waits for the server before it asks.
+    Http2(Option<http2::Head>),
     /// None of these, and why that was concluded.
     Opaque(Reason),
 }
@@ -186,7 +186,7 @@ async fn recognise(stream: &TcpStream, bounds: &Bounds) -> Result<FirstBytes, Er
 fn parse(bytes: &[u8]) -> Option<FirstBytes> {
     let candidates = [
         client_hello::parse(bytes).map(FirstBytes::Tls),
-        http2::parse(bytes).map(FirstBytes::Http2),
+        http2::parse(bytes).map(|head| FirstBytes::Http2(Some(head))),
         http1::parse(bytes).map(FirstBytes::Http1),
     ];
     let open = candidates.contains(&Progress::Partial);
@@ -200,7 +200,7 @@ fn parse(bytes: &[u8]) -> Option<FirstBytes> {
 /// What to make of a beginning that does not go on: an HTTP/2 client may rightly wait for the server's preface.
 fn unfinished(bytes: &[u8]) -> FirstBytes {
     if bytes.starts_with(HTTP2_PREFACE) {
-        return FirstBytes::Http2(http2::Head { authority: None });
+        return FirstBytes::Http2(None);
     }
     FirstBytes::Opaque(Reason::SniffBound)
 }
