@@ -22,7 +22,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
 
 /// Whether the agent can do its work.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Readiness {
+pub(super) struct Readiness {
     /// Whether it can.
     pub ready: bool,
     /// Why it cannot; empty when ready.

@@ -5,13 +5,15 @@ use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use utoipa::IntoParams;
 
 use super::problem::Refusal;
 
 /// The largest body that is taken, bytes.
-pub const MAX_BODY: usize = 16 << 20;
+pub(super) const MAX_BODY: usize = 16 << 20;
 
 /// A JSON body, not looked into yet: what it must say is its resource's business.
 pub(super) struct JsonBody(pub(super) Value);
@@ -50,6 +52,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
             Err(rejection) => Err(Refusal::BadQuery(rejection.body_text())),
         }
     }
+}
+
+/// Which page of a listing.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Paging {
+    /// Page size; 100 unless given.
+    #[param(minimum = 1, maximum = 1000)]
+    pub(super) limit: Option<usize>,
+    /// Where the last page ended: its `next`.
+    pub(super) cursor: Option<String>,
 }
 
 /// A page size within what every listing takes; `given` or 100.

@@ -1,5 +1,6 @@
 //! `/api/v1/rules`: what is answered, and how.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,15 +9,15 @@ use axum::http::header::{ETAG, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AdminState;
 use super::problem::Refusal;
-use super::request::{JsonBody, Params, if_match, is_fresh, page_size};
+use super::request::{JsonBody, Paging, Params, if_match, is_fresh, page_size};
 pub(super) use super::rule_view::is_armed;
 use super::rule_view::{RuleBody, RuleView, view};
 use crate::journal::Page;
@@ -30,17 +31,6 @@ pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
         .routes(routes!(show, replace, change, remove))
         .routes(routes!(import))
         .routes(routes!(export))
-}
-
-/// A page of rules.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Paging {
-    /// Page size, 1 to 1000; 100 unless given.
-    limit: Option<usize>,
-    /// Where the last page ended: its `next`.
-    cursor: Option<String>,
 }
 
 /// A rule that was made or changed.
@@ -97,23 +87,22 @@ async fn list(
 /// A rule's place in the order of trial. Holds also when the rule that a page ended with is gone by the next page.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    /// Higher priorities go first, so the negative sorts.
-    below: i64,
+    priority: Reverse<i64>,
     seq: i64,
 }
 
 impl Place {
     fn of(rule: &Rule) -> Self {
-        Self { below: -super::rule_view::priority(rule), seq: rule.seq }
+        Self { priority: Reverse(super::rule_view::priority(rule)), seq: rule.seq }
     }
 
     fn read(cursor: &str) -> Option<Self> {
-        let (below, seq) = cursor.split_once('_')?;
-        Some(Self { below: below.parse().ok()?, seq: seq.parse().ok()? })
+        let (priority, seq) = cursor.split_once('_')?;
+        Some(Self { priority: Reverse(priority.parse().ok()?), seq: seq.parse().ok()? })
     }
 
     fn write(&self) -> String {
-        format!("{}_{}", self.below, self.seq)
+        format!("{}_{}", self.priority.0, self.seq)
     }
 }
 

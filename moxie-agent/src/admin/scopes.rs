@@ -7,15 +7,15 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AdminState;
 use super::problem::Refusal;
-use super::request::{JsonBody, Params, page_size};
+use super::request::{JsonBody, Paging, Params, page_size};
 use crate::events::Kind;
 use crate::journal::Page;
 use crate::rules::spec::Problem;
@@ -33,24 +33,14 @@ pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
 #[expect(dead_code, reason = "describes the body in the OpenAPI document; the body is read field by field")]
 struct NewScope {
     /// A cgroup v2 directory, absolute; everything below it comes along. Restored when the agent starts again.
+    #[schema(nullable = false)]
     cgroup: Option<String>,
     /// A process and its descendants. Not restored.
+    #[schema(nullable = false, minimum = 1)]
     pid: Option<u32>,
     /// How much of its traffic comes to the agent.
-    #[schema(default = "rules")]
+    #[schema(nullable = false, default = "rules")]
     mode: Option<Mode>,
-}
-
-/// A page of scopes.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-#[derive(Default)]
-struct Paging {
-    /// Page size, 1 to 1000; 100 unless given.
-    limit: Option<usize>,
-    /// Where the last page ended: its `next`.
-    cursor: Option<String>,
 }
 
 /// Lists the scopes
