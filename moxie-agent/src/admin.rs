@@ -10,12 +10,12 @@ mod legacy;
 mod probes;
 pub mod problem;
 mod request;
-pub mod rule_view;
 mod rules;
 pub mod scopes;
 mod serve;
 pub mod status;
 mod traffic;
+mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -125,6 +125,7 @@ pub fn openapi() -> OpenApi {
 fn resources() -> (Router<Arc<AdminState>>, OpenApi) {
     let (routes, mut document) = OpenApiRouter::with_openapi(docs::outline())
         .merge(rules::router())
+        .merge(trial::router())
         .merge(scopes::router())
         .merge(traffic::router())
         .merge(events::router())

@@ -14,9 +14,8 @@ use utoipa_axum::routes;
 use super::AdminState;
 use super::problem::Refusal;
 use super::request::JsonBody;
-use super::rule_view::RuleBody;
 use crate::rulebook::BookError;
-use crate::rules::{Rule, RuleId};
+use crate::rules::{Rule, RuleBody, RuleId};
 
 /// The fields of a rule that the first Moxie had, besides `id` and `mock_count`.
 const FIELDS: [&str; 9] = [

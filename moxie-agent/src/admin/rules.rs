@@ -18,12 +18,9 @@ use utoipa_axum::routes;
 use super::AdminState;
 use super::problem::Refusal;
 use super::request::{JsonBody, Paging, Params, if_match, is_fresh, page_size};
-pub(super) use super::rule_view::is_armed;
-use super::rule_view::{RuleBody, RuleView, view};
 use crate::journal::Page;
 use crate::rulebook::{self, Saved};
-use crate::rules::spec::Problem;
-use crate::rules::{Rule, RuleId};
+use crate::rules::{Rule, RuleBody, RuleId, RuleView, view};
 
 pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
     OpenApiRouter::new()
@@ -31,23 +28,6 @@ pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
         .routes(routes!(show, replace, change, remove))
         .routes(routes!(import))
         .routes(routes!(export))
-}
-
-/// A rule that was made or changed.
-#[derive(Serialize, ToSchema)]
-struct SavedRule {
-    /// The rule, as it is in force now.
-    #[serde(flatten)]
-    rule: RuleView,
-    /// Dubious but allowed; left out when there is nothing to say.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Problem>,
-}
-
-impl SavedRule {
-    fn of(saved: &Saved, now: Timestamp) -> Self {
-        Self { rule: view(&saved.rule, now), warnings: saved.warnings.clone() }
-    }
 }
 
 /// Many rules.
@@ -81,7 +61,7 @@ async fn list(
     let page = rest.get(..size).unwrap_or(rest);
     let next = page.last().filter(|_| page.len() < rest.len()).map(|rule| Place::of(rule).write());
     let now = state.clock.now();
-    Ok(Json(Page { items: page.iter().map(|rule| view(rule, now)).collect(), next }))
+    Ok(Json(Page { items: page.iter().map(|rule| view(rule, now, &[])).collect(), next }))
 }
 
 /// A rule's place in the order of trial. Holds also when the rule that a page ended with is gone by the next page.
@@ -93,7 +73,7 @@ struct Place {
 
 impl Place {
     fn of(rule: &Rule) -> Self {
-        Self { priority: Reverse(super::rule_view::priority(rule)), seq: rule.seq }
+        Self { priority: Reverse(rule.spec.priority()), seq: rule.seq }
     }
 
     fn read(cursor: &str) -> Option<Self> {
@@ -110,7 +90,7 @@ impl Place {
 #[utoipa::path(
     post, path = "/api/v1/rules", tag = "rules", operation_id = "createRule", request_body = RuleBody,
     responses(
-        (status = 201, description = "The rule, in force", body = SavedRule, headers(
+        (status = 201, description = "The rule, in force", body = RuleView, headers(
             ("Location" = String, description = "Where the rule is"), ("ETag" = String, description = "For If-Match"),
         )),
         (status = 400, description = "The body is not JSON"),
@@ -125,7 +105,7 @@ async fn create(State(state): State<Arc<AdminState>>, JsonBody(body): JsonBody) 
     let saved = state.rules.create(&body).await?;
     let location = format!("/api/v1/rules/{}", saved.rule.id);
     let headers = [(LOCATION, location), (ETAG, rulebook::etag(&saved.rule))];
-    Ok((StatusCode::CREATED, headers, Json(SavedRule::of(&saved, state.clock.now()))).into_response())
+    Ok((StatusCode::CREATED, headers, Json(view(&saved.rule, state.clock.now(), &saved.warnings))).into_response())
 }
 
 /// Shows a rule
@@ -149,7 +129,7 @@ async fn show(
     if is_fresh(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
     }
-    Ok(([(ETAG, etag)], Json(view(&rule, state.clock.now()))).into_response())
+    Ok(([(ETAG, etag)], Json(view(&rule, state.clock.now(), &[]))).into_response())
 }
 
 /// Replaces a rule
@@ -159,7 +139,7 @@ async fn show(
     put, path = "/api/v1/rules/{id}", tag = "rules", operation_id = "replaceRule", request_body = RuleBody,
     params(("id" = String, Path, description = "The rule's id"), ("If-Match" = Option<String>, Header, description = "The ETag that the change is based on")),
     responses(
-        (status = 200, description = "The rule, in force", body = SavedRule, headers(("ETag" = String, description = "For If-Match"))),
+        (status = 200, description = "The rule, in force", body = RuleView, headers(("ETag" = String, description = "For If-Match"))),
         (status = 400, description = "The body is not JSON"),
         (status = 404, description = "No such rule"),
         (status = 412, description = "The rule was changed meanwhile"),
@@ -186,10 +166,10 @@ async fn replace(
 /// JSON merge patch (RFC 7396): fields that are given change, `null` takes a field back to its default.
 #[utoipa::path(
     patch, path = "/api/v1/rules/{id}", tag = "rules", operation_id = "changeRule",
-    request_body(content((RuleBody = "application/merge-patch+json"), (RuleBody = "application/json"))),
+    request_body(content((Object = "application/merge-patch+json"), (Object = "application/json")), description = "Fields of a rule"),
     params(("id" = String, Path, description = "The rule's id"), ("If-Match" = Option<String>, Header, description = "The ETag that the change is based on")),
     responses(
-        (status = 200, description = "The rule, in force", body = SavedRule, headers(("ETag" = String, description = "For If-Match"))),
+        (status = 200, description = "The rule, in force", body = RuleView, headers(("ETag" = String, description = "For If-Match"))),
         (status = 400, description = "The body is not JSON"),
         (status = 404, description = "No such rule"),
         (status = 412, description = "The rule was changed meanwhile"),
@@ -240,7 +220,7 @@ fn seen(state: &AdminState, id: &RuleId, headers: &HeaderMap) -> Option<String> 
 }
 
 fn changed(saved: &Saved, now: Timestamp) -> Response {
-    ([(ETAG, rulebook::etag(&saved.rule))], Json(SavedRule::of(saved, now))).into_response()
+    ([(ETAG, rulebook::etag(&saved.rule))], Json(view(&saved.rule, now, &saved.warnings))).into_response()
 }
 
 /// Makes many rules
@@ -249,7 +229,7 @@ fn changed(saved: &Saved, now: Timestamp) -> Response {
 #[utoipa::path(
     post, path = "/api/v1/rules/import", tag = "rules", operation_id = "importRules", request_body = Rules<RuleBody>,
     responses(
-        (status = 201, description = "The rules, in force", body = Rules<SavedRule>),
+        (status = 201, description = "The rules, in force", body = Rules<RuleView>),
         (status = 400, description = "The body is not JSON"),
         (status = 409, description = "A rule with one of the ids exists; nothing is changed"),
         (status = 413, description = "The body is too large"),
@@ -261,7 +241,7 @@ fn changed(saved: &Saved, now: Timestamp) -> Response {
 async fn import(State(state): State<Arc<AdminState>>, JsonBody(body): JsonBody) -> Result<Response, Refusal> {
     let saved = state.rules.import(rules_of(&body)?).await?;
     let now = state.clock.now();
-    let rules = saved.iter().map(|saved| SavedRule::of(saved, now)).collect();
+    let rules = saved.iter().map(|saved| view(&saved.rule, now, &saved.warnings)).collect();
     Ok((StatusCode::CREATED, Json(Rules { rules })).into_response())
 }
 
@@ -283,5 +263,5 @@ fn rules_of(body: &Value) -> Result<&[Value], Refusal> {
 )]
 async fn export(State(state): State<Arc<AdminState>>) -> Json<Rules<RuleView>> {
     let now = state.clock.now();
-    Json(Rules { rules: state.rules.list().iter().map(|rule| view(rule, now)).collect() })
+    Json(Rules { rules: state.rules.list().iter().map(|rule| view(rule, now, &[])).collect() })
 }

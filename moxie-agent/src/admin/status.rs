@@ -19,6 +19,7 @@ use super::problem::Refusal;
 use super::request::JsonBody;
 use crate::events::Kind;
 use crate::rules::spec::Problem;
+use crate::rules::{self, Rule};
 
 pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
     OpenApiRouter::new().routes(routes!(status)).routes(routes!(divert)).routes(routes!(ca))
@@ -87,7 +88,7 @@ async fn status(State(state): State<Arc<AdminState>>) -> Json<Status> {
 pub(crate) fn observe(state: &AdminState) -> Status {
     let (now, scopes, reasons) = (state.clock.now(), state.scopes.list(), reasons(state));
     let rules = state.rules.list();
-    let armed = rules.iter().filter(|rule| super::rules::is_armed(rule, now)).count();
+    let armed = rules.iter().filter(|rule| can_fire(rule, now)).count();
     Status {
         version: state.facts.version.clone(),
         environment: state.facts.environment.clone(),
@@ -103,6 +104,11 @@ pub(crate) fn observe(state: &AdminState) -> Status {
         active_connections: scopes.iter().map(|scope| scope.active_connections).sum(),
         store_trouble: state.rules.trouble(),
     }
+}
+
+/// Whether the rule is in play: a status of its own only says more of the same.
+fn can_fire(rule: &Rule, now: Timestamp) -> bool {
+    matches!(rules::Status::of(rule, now), rules::Status::Armed | rules::Status::Delivered | rules::Status::NoTraffic)
 }
 
 /// Why the agent cannot do its work; empty when it can.

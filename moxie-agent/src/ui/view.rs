@@ -1,12 +1,11 @@
 //! What the page shows of a rule and of an exchange, as words.
 
-use std::fmt::Write;
-
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::journal::{Exchange, ExchangeError};
-use crate::rules::Rule;
+use crate::rules::{Rule, RuleView, view};
 use crate::scope::Caller;
 
 /// A row of the rules.
@@ -24,57 +23,40 @@ pub(super) struct RuleRow {
 
 impl RuleRow {
     pub(super) fn of(rule: &Rule, now: Timestamp) -> Self {
-        let shown = serde_json::to_value(crate::admin::rule_view::view(rule, now)).unwrap_or_default();
-        Self::read(&shown)
-    }
-
-    /// Reads the row off the rule's JSON, as the API shows it.
-    fn read(rule: &Value) -> Self {
-        let text = |field| plain(rule.get(field));
-        let remaining =
-            if rule.get("remaining") == Some(&Value::from(-1)) { "no limit".into() } else { text("remaining") };
+        let rule = view(rule, now, &[]);
         Self {
-            id: text("id"),
-            name: text("name"),
-            method: text("method"),
-            url: text("url"),
-            action: action(rule),
-            remaining,
-            hits: text("hits"),
-            status: text("status"),
+            action: action(&rule),
+            remaining: if rule.remaining < 0 { "no limit".into() } else { rule.remaining.to_string() },
+            hits: rule.hits.to_string(),
+            status: word(&rule.status),
+            id: rule.id.0,
+            name: rule.name,
+            method: method(&rule.method),
+            url: rule.url,
         }
     }
 }
 
-/// `429 after 4`, `the backend's answer as 503`.
-fn action(rule: &Value) -> String {
-    let status = plain(rule.get("status_code"));
-    let mut words = match (rule.get("call_backend") == Some(&Value::Bool(true)), status.is_empty()) {
-        (true, true) => "backend, rewritten".to_owned(),
-        (true, false) => format!("backend, as {status}"),
-        (false, true) => "200".to_owned(),
-        (false, false) => status,
+/// `429 after 4s`, `backend, as 503`.
+fn action(rule: &RuleView) -> String {
+    let answer = match (rule.call_backend, rule.status_code) {
+        (true, None) => "backend, rewritten".to_owned(),
+        (true, Some(status)) => format!("backend, as {status}"),
+        (false, status) => status.map_or_else(String::new, |status| status.to_string()),
     };
-    let delay = rule.get("response_delay").filter(|delay| delay.as_f64() != Some(0.0));
-    let delay = match delay {
-        Some(Value::Number(seconds)) => format!("{seconds}s"),
-        other => plain(other),
-    };
-    if !delay.is_empty() {
-        // Writing to a string cannot fail.
-        let _ = write!(words, " after {delay}");
-    }
-    words
+    let is_delayed = rule.response_delay.as_f64() != Some(0.0);
+    if is_delayed { format!("{answer} after {}s", rule.response_delay) } else { answer }
 }
 
-/// A value without its quotes; a list with commas; nothing for null.
-fn plain(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => items.iter().map(|item| plain(Some(item))).collect::<Vec<_>>().join(", "),
-        Some(other) => other.to_string(),
-    }
+/// One method, or a list of them.
+fn method(method: &Value) -> String {
+    let methods = method.as_array().map_or(std::slice::from_ref(method), Vec::as_slice);
+    methods.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The API's word for a state.
+fn word(state: &impl Serialize) -> String {
+    serde_json::to_value(state).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// A row of the traffic.
@@ -92,7 +74,6 @@ pub(super) struct CallRow {
 
 impl CallRow {
     pub(super) fn of(call: Exchange) -> Self {
-        let outcome = plain(serde_json::to_value(call.outcome).ok().as_ref());
         Self {
             started_at: call.started_at.to_string(),
             time: call.started_at.strftime("%H:%M:%S%.3fZ").to_string(),
@@ -100,7 +81,7 @@ impl CallRow {
             method: call.method,
             url: call.url,
             status: call.status.map_or_else(|| missing(call.error).into(), |status| status.to_string()),
-            outcome,
+            outcome: word(&call.outcome),
             rule: call.rule_id.map_or_else(String::new, |rule| rule.0),
         }
     }
