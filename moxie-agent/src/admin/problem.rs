@@ -107,6 +107,11 @@ pub enum Refusal {
     Framework(StatusCode),
 }
 
+/// A field that is wrong, and what to write instead.
+pub(super) fn wrong(field: &str, message: impl Into<String>) -> Problem {
+    Problem { field: field.into(), message: message.into() }
+}
+
 /// `1 problem`, `2 problems`.
 fn count(problems: usize) -> String {
     if problems == 1 { "1 problem".into() } else { format!("{problems} problems") }
@@ -115,7 +120,7 @@ fn count(problems: usize) -> String {
 impl Refusal {
     /// One wrong field.
     pub fn field(field: &str, message: impl Into<String>) -> Self {
-        Self::Invalid(vec![Problem { field: field.into(), message: message.into() }])
+        Self::Invalid(vec![wrong(field, message)])
     }
 
     /// HTTP status and stable code.

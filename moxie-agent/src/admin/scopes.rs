@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AdminState;
-use super::problem::Refusal;
+use super::problem::{Refusal, wrong};
 use super::request::{JsonBody, Paging, Params, page_size};
 use crate::events::Kind;
 use crate::journal::Page;
@@ -171,7 +171,7 @@ fn spec_json(spec: &ScopeSpec) -> Option<Value> {
 /// Every field that is wrong.
 pub fn read(body: &Value) -> Result<ScopeSpec, Vec<Problem>> {
     let Some(fields) = body.as_object() else {
-        return Err(vec![problem(
+        return Err(vec![wrong(
             "",
             "write an object such as {\"cgroup\": \"/sys/fs/cgroup/system.slice/shop.service\"}",
         )]);
@@ -180,7 +180,7 @@ pub fn read(body: &Value) -> Result<ScopeSpec, Vec<Problem>> {
     let targets: Vec<Target> = fields.iter().filter_map(|(name, value)| target(name, value, &mut problems)).collect();
     let mode = mode(fields, &mut problems);
     if targets.len() != 1 && problems.iter().all(|problem| problem.field == "mode") {
-        problems.push(problem("", "give exactly one of `cgroup` and `pid`"));
+        problems.push(wrong("", "give exactly one of `cgroup` and `pid`"));
     }
     match targets.into_iter().next() {
         Some(target) if problems.is_empty() => Ok(ScopeSpec { target, mode }),
@@ -194,12 +194,12 @@ fn target(name: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Targ
         "cgroup" => value.as_str().map(|path| Target::Cgroup(path.into())),
         "pid" => value.as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0).map(Target::Pid),
         _ => {
-            problems.push(problem(name, &unknown_target(name, value)));
+            problems.push(wrong(name, unknown_target(name, value)));
             return None;
         }
     };
     if found.is_none() {
-        problems.push(problem(
+        problems.push(wrong(
             name,
             if name == "pid" { "write a process id, such as 4711" } else { "write a path as a string" },
         ));
@@ -228,12 +228,8 @@ fn mode(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> Mode {
         None => Mode::default(),
         Some(Ok(mode)) => mode,
         Some(Err(_)) => {
-            problems.push(problem("mode", "write \"rules\" or \"observe\""));
+            problems.push(wrong("mode", "write \"rules\" or \"observe\""));
             Mode::default()
         }
     }
-}
-
-fn problem(field: &str, message: &str) -> Problem {
-    Problem { field: field.into(), message: message.into() }
 }

@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AdminState;
-use super::problem::Refusal;
+use super::problem::{Refusal, wrong};
 use super::request::JsonBody;
 use crate::events::Kind;
 use crate::rules::spec::Problem;
@@ -147,7 +147,6 @@ async fn divert(State(state): State<Arc<AdminState>>, JsonBody(body): JsonBody) 
 }
 
 fn read_switch(body: &Value) -> Result<bool, Vec<Problem>> {
-    let wrong = |field: &str, message: &str| Problem { field: field.into(), message: message.into() };
     let Some(fields) = body.as_object() else { return Err(vec![wrong("", "write {\"enabled\": false}")]) };
     let unknown = fields.keys().filter(|name| *name != "enabled");
     let mut problems: Vec<Problem> =

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AdminState;
-use super::problem::Refusal;
+use super::problem::{Refusal, wrong};
 use super::request::JsonBody;
 use crate::rules::Explanation;
 use crate::rules::set::{Request, normal_authority};
@@ -86,12 +86,16 @@ impl Trial {
 
     fn read(body: &Value) -> Result<Self, Vec<Problem>> {
         let Some(fields) = body.as_object() else {
-            return Err(vec![problem("", "write an object such as {\"method\": \"GET\", \"url\": \"https://api.example.com/v1\"}")]);
+            return Err(vec![wrong(
+                "",
+                "write an object such as {\"method\": \"GET\", \"url\": \"https://api.example.com/v1\"}",
+            )]);
         };
         let known = ["method", "url", "headers", "caller"];
         let unknown = fields.keys().filter(|name| !known.contains(&name.as_str()));
-        let mut problems: Vec<Problem> =
-            unknown.map(|name| problem(name, "no such field: there are `method`, `url`, `headers` and `caller`")).collect();
+        let mut problems: Vec<Problem> = unknown
+            .map(|name| wrong(name, "no such field: there are `method`, `url`, `headers` and `caller`"))
+            .collect();
         let method = method(fields, &mut problems);
         let headers = headers(fields, &mut problems);
         let caller = caller(fields, &mut problems);
@@ -101,8 +105,8 @@ impl Trial {
                 Ok(Self { method, scheme, authority, path, query, headers, caller })
             }
             Ok(_) => Err(problems),
-            Err(wrong) => {
-                problems.push(wrong);
+            Err(problem) => {
+                problems.push(problem);
                 Err(problems)
             }
         }
@@ -112,19 +116,19 @@ impl Trial {
 fn method(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> String {
     let given = fields.get("method").map(|method| method.as_str().filter(|name| name.parse::<http::Method>().is_ok()));
     if given == Some(None) {
-        problems.push(problem("method", "write an HTTP method, such as \"GET\""));
+        problems.push(wrong("method", "write an HTTP method, such as \"GET\""));
     }
     given.flatten().unwrap_or("GET").to_owned()
 }
 
 /// Scheme, authority, path and query, as the data path would see them.
 fn url(fields: &Map<String, Value>) -> Result<(String, String, String, Option<String>), Problem> {
-    let wrong = || problem("url", "write a whole URL, such as \"https://api.example.com/v1?limit=5\"");
-    let text = fields.get("url").and_then(Value::as_str).ok_or_else(wrong)?;
+    let problem = || wrong("url", "write a whole URL, such as \"https://api.example.com/v1?limit=5\"");
+    let text = fields.get("url").and_then(Value::as_str).ok_or_else(problem)?;
     let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-    let uri: Uri = whole.parse().map_err(|_| wrong())?;
-    let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https")).ok_or_else(wrong)?;
-    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
+    let uri: Uri = whole.parse().map_err(|_| problem())?;
+    let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https")).ok_or_else(problem)?;
+    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(problem)?;
     Ok((scheme.into(), normal_authority(authority.as_str(), scheme), uri.path().into(), uri.query().map(Into::into)))
 }
 
@@ -134,7 +138,7 @@ fn headers(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> HeaderMa
         None => return headers,
         Some(Value::Object(given)) => given,
         Some(_) => {
-            problems.push(problem("headers", "write an object of names and values"));
+            problems.push(wrong("headers", "write an object of names and values"));
             return headers;
         }
     };
@@ -142,9 +146,9 @@ fn headers(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> HeaderMa
         let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
         let read = values.iter().map(|value| value.as_str().and_then(|text| HeaderValue::from_str(text).ok()));
         match (name.parse::<HeaderName>(), read.collect::<Option<Vec<_>>>()) {
-            (Ok(name), Some(values)) => values.into_iter().for_each(|value| drop(headers.append(name.clone(), value))),
-            (Err(_), _) => problems.push(problem(&format!("headers.{name}"), "not a header name")),
-            (_, None) => problems.push(problem(&format!("headers.{name}"), "write a string, or a list of strings")),
+            (Ok(name), Some(values)) => headers.extend(values.into_iter().map(|value| (name.clone(), value))),
+            (Err(_), _) => problems.push(wrong(&format!("headers.{name}"), "not a header name")),
+            (_, None) => problems.push(wrong(&format!("headers.{name}"), "write a string, or a list of strings")),
         }
     }
     headers
@@ -156,12 +160,8 @@ fn caller(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> Caller {
         None => Caller::default(),
         Some(Ok(caller)) => caller,
         Some(Err(_)) => {
-            problems.push(problem("caller", "write an object of `scope`, `unit`, `container`, `pid` and `comm`"));
+            problems.push(wrong("caller", "write an object of `scope`, `unit`, `container`, `pid` and `comm`"));
             Caller::default()
         }
     }
-}
-
-fn problem(field: &str, message: &str) -> Problem {
-    Problem { field: field.into(), message: message.into() }
 }

@@ -180,3 +180,27 @@ async fn what_was_exported_can_be_imported() {
     let page = from.ask("GET", "/api/v1/rules", None).await.json();
     assert_eq!(self::agent().await.ask("POST", "/api/v1/rules/import", Some(page)).await.status, StatusCode::CREATED);
 }
+
+#[tokio::test]
+async fn a_trial_tells_which_rule_and_why_not_the_others_and_counts_nothing() {
+    let agent = agent().await;
+    let rule = json!({"url": "api.test/v1", "status_code": 429, "mock_count": 1});
+    let fires = make(&agent, rule).await.json()["id"].clone();
+    let other = make(&agent, json!({"url": "api.test/v1", "method": "POST"})).await.json()["id"].clone();
+    for url in ["https://API.test:443/v1", "api.test/v1"] {
+        let told =
+            agent.ask("POST", "/api/v1/rules/test", Some(json!({"url": url, "headers": {"x-a": ["1", "2"]}}))).await;
+        assert_eq!(told.status, StatusCode::OK, "{}", told.text());
+        let told = told.json();
+        assert_eq!((&told["rule"], &told["verdict"]), (&fires, &json!("respond")), "{told}");
+        assert_eq!((&told["others"][0]["rule"], &told["others"][0]["reason"]), (&other, &json!("method")), "{told}");
+    }
+    assert_eq!(listed(&agent).await[0]["remaining"], 1);
+}
+
+#[tokio::test]
+async fn a_trial_of_no_request_tells_every_problem() {
+    let bad = json!({"method": "G T", "url": "ftp://a.test/", "headers": {"b d": "1", "x-a": 2}, "caller": 3, "colour": "red"});
+    let told = fields(&agent().await.ask("POST", "/api/v1/rules/test", Some(bad)).await);
+    assert_eq!(told, ["colour", "method", "headers.b d", "headers.x-a", "caller", "url"]);
+}
