@@ -216,13 +216,12 @@ fn changed(saved: &Saved, now: Timestamp) -> Response {
 
 /// Makes many rules
 ///
-/// All or none. Takes what the export gives, and a page of the listing.
+/// All or none. Takes what the export gives, and a page of the listing. A rule with the id of an existing one replaces it.
 #[utoipa::path(
     post, path = "/api/v1/rules/import", tag = "rules", operation_id = "importRules", request_body = Rules<RuleBody>,
     responses(
         (status = 201, description = "The rules, in force", body = Rules<RuleView>),
         (status = 400, description = "The body is not JSON"),
-        (status = 409, description = "A rule with one of the ids exists; nothing is changed"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not declared as JSON"),
         (status = 422, description = "Not rules: every problem; nothing is changed"),

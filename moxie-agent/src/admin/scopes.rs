@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -96,7 +95,7 @@ async fn add(State(state): State<Arc<AdminState>>, JsonBody(body): JsonBody) -> 
     if let Some(spec) = stored {
         persist(&state, &scope, spec).await?;
     }
-    state.events.send(Kind::Scope, &ScopeEvent { change: Change::Added, scope: &scope });
+    state.events.send(Kind::Scope, &scope);
     let location = format!("/api/v1/scopes/{}", scope.id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(scope)).into_response())
 }
@@ -124,8 +123,8 @@ async fn persist(state: &Arc<AdminState>, scope: &Scope, spec: Value) -> Result<
 async fn remove(State(state): State<Arc<AdminState>>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
     // Off path first, whatever the store says: opting out must always work.
     let removed = take_off(&state, ScopeId(id.clone())).await?;
-    if let Some(scope) = &removed {
-        state.events.send(Kind::Scope, &ScopeEvent { change: Change::Removed, scope });
+    if removed.is_some() {
+        state.events.send(Kind::Scope, &json!({"id": id, "removed": true}));
     }
     let was_stored = state.store.delete_scope(&id).await.map_err(|source| {
         Refusal::Store(
@@ -172,21 +171,6 @@ async fn rename(store: &dyn Store, mut row: StoredScope, id: ScopeId) -> Result<
         store.delete_scope(&old).await?;
     }
     Ok(())
-}
-
-/// What followers of the events are told.
-#[derive(Serialize)]
-struct ScopeEvent<'a> {
-    change: Change,
-    #[serde(flatten)]
-    scope: &'a Scope,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Change {
-    Added,
-    Removed,
 }
 
 /// The row that brings a scope back; none for a process, which will not be there again.
