@@ -47,7 +47,9 @@ pub(super) enum PatternError {
     #[error("is {0} bytes long; write at most {MAX_SOURCE}")]
     TooLong(usize),
     /// It is no regex; the parser's message shows where.
-    #[error("is not a valid regex; a literal character such as ( [ {{ * + ? is written with a backslash before it:\n{0}")]
+    #[error(
+        "is not a valid regex; a literal character such as ( [ {{ * + ? is written with a backslash before it:\n{0}"
+    )]
     Syntax(Box<regex_syntax::Error>),
     /// It is a regex that takes too much memory.
     #[error("compiles to more than {MAX_COMPILED} bytes; write smaller repetitions, or `.*` for them")]
@@ -124,14 +126,14 @@ impl Automaton {
             Anchor::Start => Hir::concat(vec![Hir::look(Look::Start), hir]),
             Anchor::Nowhere => hir,
         };
-        // No lazy DFA: it costs a second, reversed compilation, and the index leaves few texts to look at.
+        // No DFAs: they cost further compilations, and the index leaves few texts to look at.
         let config = meta::Config::new()
             .nfa_size_limit(Some(MAX_COMPILED))
-            .which_captures(WhichCaptures::None)
+            .which_captures(WhichCaptures::Implicit)
+            .onepass(false)
             .hybrid(false)
             .dfa(false);
-        let regex =
-            meta::Builder::new().configure(config).build_from_hir(&hir).map_err(|_| PatternError::TooLarge)?;
+        let regex = meta::Builder::new().configure(config).build_from_hir(&hir).map_err(|_| PatternError::TooLarge)?;
         let config = NFA::config().nfa_size_limit(Some(MAX_COMPILED)).which_captures(WhichCaptures::None);
         let nfa = NFA::compiler().configure(config).build_from_hir(&hir).map_err(|_| PatternError::TooLarge)?;
         Ok(Self { regex, nfa })
