@@ -40,7 +40,8 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong use, 3 no agent reachable, 4 not permitted; `moxie run` gives CMD's own.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong use, 3 no agent reachable, 4 not permitted; `moxie run` gives CMD's own.";
 
 /// What every command takes.
 #[derive(Clone, Debug, Default, Args)]

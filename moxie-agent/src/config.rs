@@ -25,7 +25,7 @@ pub use admin::{Admin, Secret};
 pub use divert::{Divert, Ports};
 pub use drain::Drain;
 pub use environment::{Environment, EnvironmentError, admit};
-pub use log::{Format, Log};
+pub use log::Log;
 pub use records::Records;
 pub use rules::Rules;
 pub use sniff::Sniff;

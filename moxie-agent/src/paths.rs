@@ -34,8 +34,16 @@ pub const CAPABILITIES: [Capability; 6] = [
     Capability { name: "CAP_NET_ADMIN", bit: 12, needed_for: "attaching it to cgroups, marking its own connections" },
     Capability { name: "CAP_SYS_ADMIN", bit: 21, needed_for: "entering network and mount namespaces" },
     Capability { name: "CAP_PERFMON", bit: 38, needed_for: "what the verifier asks of programs that read pointers" },
-    Capability { name: "CAP_SYS_PTRACE", bit: 19, needed_for: "finding the namespaces of services that run as other users" },
-    Capability { name: "CAP_DAC_READ_SEARCH", bit: 2, needed_for: "reading roots that only a service's own user may read" },
+    Capability {
+        name: "CAP_SYS_PTRACE",
+        bit: 19,
+        needed_for: "finding the namespaces of services that run as other users",
+    },
+    Capability {
+        name: "CAP_DAC_READ_SEARCH",
+        bit: 2,
+        needed_for: "reading roots that only a service's own user may read",
+    },
 ];
 
 /// The files inside one state directory.

@@ -39,7 +39,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
     let config = settings::load(&file, &Flags { admin, store, upstream_ca, seed }, context)?;
     admit(&config, Path::new(paths::ENVIRONMENT_OVERRIDE))?;
     privilege::require("moxie agent")?;
-    telemetry::init(config.log.format, &config.log.filter);
+    telemetry::init(config.log.format, &config.log.filter).map_err(|error| Failure::because("cannot log", &error))?;
     let mut ends = Ends::listen().map_err(|error| Failure::because("cannot wait for signals", &error))?;
 
     let state = settings::state_dir(context);
@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn a_refused_environment_says_what_to_type() {
-        let of = |name: &str| config::read("", |key| (key == "MOXIE_ENVIRONMENT").then(|| name.to_owned()), &Flags::default());
+        let of = |name: &str| {
+            config::read("", |key| (key == "MOXIE_ENVIRONMENT").then(|| name.to_owned()), &Flags::default())
+        };
         let nowhere = Path::new("/nonexistent/allow-environment");
         assert!(admit(&of("dev").unwrap(), nowhere).is_ok());
         for name in ["prod", "LIVE", ""] {

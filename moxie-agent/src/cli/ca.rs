@@ -2,8 +2,6 @@
 
 mod install;
 
-use std::os::unix::fs::PermissionsExt;
-
 use clap::Subcommand;
 
 use super::client::Client;
@@ -51,12 +49,11 @@ async fn authority(context: &Context) -> Result<String, Failure> {
 async fn env(shell: bool, context: &Context) -> Result<(), Failure> {
     let pem = authority(context).await?;
     let dir = settings::state_dir(context).root().join("trust");
-    let made = std::fs::create_dir_all(&dir)
-        // Services read the bundle as their own users.
-        .and_then(|()| std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)));
-    made.map_err(|error| Failure::because(format_args!("cannot make {}", dir.display()), &error))?;
     let trust = trust::prepare(&pem, &dir, |name| context.env.text(name))
         .map_err(|error| Failure::because("cannot write the bundle of roots", &error))?;
+    for warning in &trust.warnings {
+        output::note(warning);
+    }
     let lines = trust.variables.iter().map(|(name, value)| line(name, value, shell));
     output::print(&lines.collect::<Vec<_>>().join("\n"))
 }

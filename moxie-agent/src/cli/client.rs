@@ -22,7 +22,7 @@ use super::Context;
 use super::exit::{Exit, Failure, chain};
 use door::Door;
 pub(super) use door::StateFiles;
-pub(super) use events::{Event, Events};
+pub(super) use events::Events;
 pub(super) use refusal::line;
 
 /// How long an agent may take to begin its answer.
@@ -135,7 +135,8 @@ impl Client {
             Failure::new(Exit::Unreachable, format!("{door} did not answer within {} s", PATIENCE.as_secs()))
                 .next("systemctl status moxie")
         })?;
-        response.map_err(|error| Failure::because(format_args!("{door} broke off"), &error).with_exit(Exit::Unreachable))
+        response
+            .map_err(|error| Failure::because(format_args!("{door} broke off"), &error).with_exit(Exit::Unreachable))
     }
 
     fn request(
@@ -189,15 +190,18 @@ async fn open(door: &Door) -> Result<SendRequest<Full<Bytes>>, Failure> {
         Ok(stream) => stream.map_err(|error| door.closed(&error))?,
         Err(_) => return Err(door.closed(&std::io::ErrorKind::TimedOut.into())),
     };
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| {
-        Failure::new(Exit::Unreachable, format!("{door} does not speak HTTP: {}", chain(&error)))
-    })?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Failure::new(Exit::Unreachable, format!("{door} does not speak HTTP: {}", chain(&error))))?;
     // It ends with the call; what went wrong on it is told by the call.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the command line talks to the agent's own socket; nothing of the data path dials here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line talks to the agent's own socket; nothing of the data path dials here"
+)]
 async fn dial(authority: &str) -> std::io::Result<TcpStream> {
     TcpStream::connect(authority).await
 }

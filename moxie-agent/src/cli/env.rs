@@ -9,7 +9,9 @@ pub(super) struct Env(BTreeMap<String, String>);
 impl Env {
     pub(super) fn of_this_process() -> Self {
         let variables = std::env::vars_os();
-        Self(variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect())
+        Self(
+            variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect(),
+        )
     }
 
     /// The value of a variable; `None` if it is not set or empty.

@@ -68,7 +68,8 @@ impl Arguments {
 /// Becomes the command; comes back only with why it could not.
 pub(super) fn run(arguments: Arguments) -> Failure {
     let procs = arguments.cgroup.join("cgroup.procs");
-    if let Err(error) = std::fs::write(&procs, std::process::id().to_string()) {
+    // 0 is the process that writes, whatever its id is called in this pid namespace.
+    if let Err(error) = std::fs::write(&procs, "0") {
         return Failure::because(format_args!("cannot enter {}", procs.display()), &error).with_exit(MOXIE_FAILED);
     }
     if !arguments.bind.is_empty()
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_cannot_run_has_the_exit_of_a_shell() {
-        let failing = |path: &str| Command::new(path).spawn().unwrap_err();
+        let failing = |path: &str| std::process::Command::new(path).spawn().unwrap_err();
         assert_eq!(exec_exit(&failing("/nonexistent/program")), NOT_FOUND);
         assert_eq!(exec_exit(&failing("/etc")), NOT_EXECUTABLE);
     }

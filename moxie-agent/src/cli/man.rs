@@ -4,22 +4,22 @@ use super::exit::{Exit, Failure};
 use super::output;
 
 pub(super) fn run(command: &clap::Command) -> Result<Exit, Failure> {
-    let mut page = Vec::new();
-    let rendered = render(command, &mut page);
-    rendered.map_err(|error| Failure::because("cannot render the page", &error))?;
-    output::print(String::from_utf8_lossy(&page).trim_end())?;
+    let page = page(command).map_err(|error| Failure::because("cannot render the page", &error))?;
+    output::print(page.trim_end())?;
     Ok(Exit::Done)
 }
 
-fn render(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
-    clap_mangen::Man::new(command.clone()).render(page)?;
+/// The page, in roff.
+pub(super) fn page(command: &clap::Command) -> std::io::Result<String> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
     for (path, sub) in leaves(command, "moxie") {
         let sub = clap_mangen::Man::new(sub.clone().bin_name(path.clone()));
         page.extend_from_slice(format!(".SH \"{}\"\n", path.to_uppercase()).as_bytes());
-        sub.render_description_section(page)?;
-        sub.render_options_section(page)?;
+        sub.render_description_section(&mut page)?;
+        sub.render_options_section(&mut page)?;
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
 /// Every command that does something, with the words that name it.

@@ -113,7 +113,7 @@ fn matcher(rule: &Value) -> String {
 
 /// What a rule does, in a few words.
 fn action(rule: &Value) -> String {
-    let is_set = |name: &str| rule.get(name).is_some_and(|value| !value.is_null() && *value != json!(0));
+    let is_set = |name: &str| rule.get(name).is_some_and(|value| !value.is_null() && value.as_f64() != Some(0.0));
     let mut words = Vec::new();
     if rule.get("call_backend") == Some(&Value::Bool(true)) {
         words.push("backend".to_owned());

@@ -18,7 +18,8 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Vec<Value>, Failure> {
     if !text.trim_start().starts_with(['{', '[']) {
         return lines(text, name);
     }
-    let json: Value = serde_json::from_str(text).map_err(|error| Failure::usage(format!("{name} is no JSON: {error}")))?;
+    let json: Value =
+        serde_json::from_str(text).map_err(|error| Failure::usage(format!("{name} is no JSON: {error}")))?;
     Ok(match json {
         Value::Array(rules) => rules,
         Value::Object(mut fields) => match fields.remove("rules") {

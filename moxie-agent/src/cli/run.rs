@@ -21,7 +21,7 @@ use super::settings::ConfigFile;
 use super::{Context, privilege, rulefile, settings};
 use crate::clock::Clock;
 use crate::rules::RuleSpec;
-use crate::scope::process::RunCgroup;
+use crate::scope::cgroup::RunCgroup;
 use account::Account;
 use host::Host;
 use report::Report;
@@ -85,7 +85,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
     privilege::require("moxie run")?;
     let report = arguments.report.as_deref().map(Report::reserve).transpose().map_err(before_cmd)?;
     let cgroup = RunCgroup::create();
-    let cgroup = cgroup.map_err(|error| before_cmd(Failure::because("cannot make a cgroup for the command", &error)))?;
+    let cgroup =
+        cgroup.map_err(|error| before_cmd(Failure::because("cannot make a cgroup for the command", &error)))?;
 
     let host = host::open(&arguments, &rules, cgroup.path(), context).await.map_err(before_cmd)?;
     if arguments.via == Via::Auto {
@@ -156,10 +157,16 @@ fn check(rules: &[Value]) -> Result<(), Failure> {
                     note(&format!("rule {}: {}", index + 1, super::client::line(warning)));
                 }
             }
-            Err(found) => problems.extend(found.iter().map(|one| format!("rule {}: {}", index + 1, super::client::line(one)))),
+            Err(found) => {
+                problems.extend(found.iter().map(|one| format!("rule {}: {}", index + 1, super::client::line(one))))
+            }
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(Failure::usage("the rules are not valid, CMD was not started").details(problems)) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::usage("the rules are not valid, CMD was not started").details(problems))
+    }
 }
 
 #[cfg(test)]

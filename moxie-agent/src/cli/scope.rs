@@ -6,10 +6,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::Context;
 use super::client::{Client, encode};
 use super::exit::{Exit, Failure};
 use super::output::{self, Form, Listing, field};
-use super::Context;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -42,7 +42,11 @@ fn tell(status: &Value, changed: u64) -> String {
     let switch = if yes("/diverting") { "on" } else { "OFF: every new connection goes direct; `moxie on` undoes this" };
     lines.push(format!("agent {} in {}, since {}", of("/version"), of("/environment"), of("/started_at")));
     lines.push(format!("diverting by {}: {switch}", of("/way")));
-    lines.push(format!("{} armed, {} changed", count(&status["rules"]["armed"], "rule"), count(&json!(changed), "call")));
+    lines.push(format!(
+        "{} armed, {} changed",
+        count(&status["rules"]["armed"], "rule"),
+        count(&json!(changed), "call")
+    ));
     lines.push(format!(
         "{} opted in, {} open",
         count(&status["scopes"], "scope"),

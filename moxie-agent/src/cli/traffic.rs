@@ -136,7 +136,8 @@ impl Filter {
 
     /// The listing, with the conditions as its query.
     fn path(&self) -> String {
-        let query: Vec<String> = self.conditions().iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        let query: Vec<String> =
+            self.conditions().iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         let separator = if query.is_empty() { "" } else { "?" };
         format!("/api/v1/{}s{separator}{}", self.kind(), query.join("&"))
     }
@@ -161,7 +162,9 @@ impl Filter {
     fn holds(&self, record: &Value) -> bool {
         self.conditions().iter().all(|(name, wanted)| match *name {
             "scope" => field(record, "/caller/scope") == *wanted,
-            "contains" => ["/url", "/server_name", "/original_dst"].iter().any(|place| field(record, place).contains(wanted.as_str())),
+            "contains" => ["/url", "/server_name", "/original_dst"]
+                .iter()
+                .any(|place| field(record, place).contains(wanted.as_str())),
             name => record.get(name).is_some() && field(record, &format!("/{name}")) == *wanted,
         })
     }
@@ -178,7 +181,8 @@ impl Filter {
         let of = |pointer| field(record, pointer);
         let mut row = vec![of("/started_at"), of("/id"), caller(record)];
         if self.connections {
-            let pointers = ["/verdict", "/reason", "/protocol", "/bytes_up", "/bytes_down", "/original_dst", "/server_name"];
+            let pointers =
+                ["/verdict", "/reason", "/protocol", "/bytes_up", "/bytes_down", "/original_dst", "/server_name"];
             row.extend(pointers.map(of));
         } else {
             let took = format!("{} ms", of("/duration_ms"));

@@ -40,8 +40,8 @@ impl TryFrom<Section> for Divert {
             kernel_log: raw.take("kernel_log").unwrap_or(false),
         };
         // Below, an agent that waits for its turn on a busy host would look dead; above, a hung one would hold calls up.
-        if !(Duration::from_millis(100)..=Duration::from_mins(1)).contains(&divert.heartbeat) {
-            raw.refuse("heartbeat", "must be between \"100ms\" and \"1m\"");
+        if !(Duration::from_millis(500)..=Duration::from_mins(1)).contains(&divert.heartbeat) {
+            raw.refuse("heartbeat", "must be between \"500ms\" and \"1m\"");
         }
         raw.finish(divert)
     }
@@ -53,7 +53,8 @@ impl Setting for Ports {
         match value {
             Value::String(text) if text == "all" => Ok(Self::All),
             Value::Array(items) if !items.is_empty() => {
-                let port = |item: &Value| item.as_integer().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+                let port =
+                    |item: &Value| item.as_integer().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
                 items.iter().map(port).collect::<Option<_>>().map(Self::Only).ok_or_else(wrong)
             }
             _ => Err(wrong()),

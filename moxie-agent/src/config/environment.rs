@@ -50,7 +50,8 @@ impl fmt::Display for Environment {
 impl Setting for Environment {
     fn read(value: &Value) -> Result<Self, String> {
         let name = value.as_str().map(str::trim).filter(|name| !name.is_empty());
-        name.map(|name| Self(name.to_owned())).ok_or_else(|| format!("is {value}: write a name, such as \"dev\" or \"stg\""))
+        name.map(|name| Self(name.to_owned()))
+            .ok_or_else(|| format!("is {value}: write a name, such as \"dev\" or \"stg\""))
     }
 }
 

@@ -5,24 +5,15 @@ use tracing_subscriber::EnvFilter;
 
 use super::Problem;
 use super::raw::{Section, Setting};
+use crate::telemetry::LogFormat;
 
 /// What the agent tells of itself.
 #[derive(Clone, Debug)]
 pub struct Log {
     /// `format`: for people or for machines; `human` unless set.
-    pub format: Format,
+    pub format: LogFormat,
     /// `filter`: what is told, as directives (`info`, `warn,moxie_agent::datapath=debug`); `info` unless set.
     pub filter: String,
-}
-
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// A line to read.
-    #[default]
-    Human,
-    /// A JSON object a line.
-    Json,
 }
 
 impl TryFrom<Section> for Log {
@@ -34,13 +25,16 @@ impl TryFrom<Section> for Log {
             filter: raw.take("filter").unwrap_or_else(|| "info".to_owned()),
         };
         if let Err(error) = EnvFilter::try_new(&log.filter) {
-            raw.refuse("filter", format!("is no list of directives such as \"info\" or \"warn,moxie_agent=debug\": {error}"));
+            raw.refuse(
+                "filter",
+                format!("is no list of directives such as \"info\" or \"warn,moxie_agent=debug\": {error}"),
+            );
         }
         raw.finish(log)
     }
 }
 
-impl Setting for Format {
+impl Setting for LogFormat {
     fn read(value: &Value) -> Result<Self, String> {
         match value.as_str() {
             Some("human") => Ok(Self::Human),

@@ -45,7 +45,9 @@ impl TryFrom<Section> for Store {
 impl Setting for StoreUrl {
     fn read(value: &Value) -> Result<Self, String> {
         // The value is not repeated: it may hold a password. Which schemes there are is the store's to say.
-        let url = value.as_str().filter(|text| text.split_once(':').is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty()));
+        let url = value
+            .as_str()
+            .filter(|text| text.split_once(':').is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty()));
         url.map(|url| Self(url.to_owned()))
             .ok_or_else(|| "is no URL: write \"sqlite:///path/to/file\" or \"sqlite::memory:\"".to_owned())
     }

@@ -28,14 +28,17 @@ fn nothing_set_gives_the_documented_values() {
     assert_eq!(config.sniff.timeout, Duration::from_secs(3));
     assert_eq!(config.sniff.max_bytes, 65_536);
     assert_eq!(config.records.bytes, 64 << 20);
-    assert_eq!(config.log.format, Format::Human);
+    assert_eq!(config.log.format, crate::telemetry::LogFormat::Human);
     assert!(config.store.url.is_none() && config.rules.seed.is_none() && config.admin.token.is_none());
 }
 
 #[test]
 fn the_shipped_file_reads_and_sets_nothing_but_what_is_the_default() {
     let shipped = include_str!("../../../systemd/moxie.toml");
-    let uncommented: String = shipped.lines().filter_map(|line| line.strip_prefix("#: ")).fold(String::new(), |text, line| text + line + "\n");
+    let uncommented: String = shipped
+        .lines()
+        .filter_map(|line| line.strip_prefix("#: "))
+        .fold(String::new(), |text, line| text + line + "\n");
     assert!(uncommented.contains("[sniff]"), "the shipped file shows every setting behind `#: `");
     let read_back = read_with(&uncommented, &[], &Flags::default()).unwrap();
     let defaults = read_with("environment = \"dev\"", &[], &Flags::default()).unwrap();

@@ -73,7 +73,9 @@ mod tests {
 
     #[test]
     fn a_duration_is_a_number_with_a_unit() {
-        for (text, expected) in [("50ms", Some(50)), ("3s", Some(3_000)), ("1m 5s", Some(65_000)), ("0", None), ("3", None)] {
+        for (text, expected) in
+            [("50ms", Some(50)), ("3s", Some(3_000)), ("1m 5s", Some(65_000)), ("0", None), ("3", None)]
+        {
             let read = Duration::read(&Value::String(text.into())).ok();
             assert_eq!(read, expected.map(Duration::from_millis), "{text}");
         }

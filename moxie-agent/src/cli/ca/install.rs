@@ -18,7 +18,11 @@ struct Anchors {
 
 /// Debian and its kin, Red Hat and its kin, SUSE, Arch.
 const FAMILIES: [Anchors; 4] = [
-    Anchors { directory: "/usr/local/share/ca-certificates", rebuild: "update-ca-certificates", when_removed: &["--fresh"] },
+    Anchors {
+        directory: "/usr/local/share/ca-certificates",
+        rebuild: "update-ca-certificates",
+        when_removed: &["--fresh"],
+    },
     Anchors { directory: "/etc/pki/ca-trust/source/anchors", rebuild: "update-ca-trust", when_removed: &[] },
     Anchors { directory: "/etc/pki/trust/anchors", rebuild: "update-ca-certificates", when_removed: &["--fresh"] },
     Anchors { directory: "/etc/ca-certificates/trust-source/anchors", rebuild: "update-ca-trust", when_removed: &[] },
@@ -39,7 +43,9 @@ pub(super) fn install(pem: &str) -> Result<(), Failure> {
         Change::Made => {
             rebuild(anchors, &[])?;
             print(&format!("wrote {} and ran {}", file.display(), anchors.rebuild))?;
-            print("programs that read the host's roots trust Moxie once they start anew; `moxie ca uninstall` undoes this")
+            print(
+                "programs that read the host's roots trust Moxie once they start anew; `moxie ca uninstall` undoes this",
+            )
         }
     }
 }

@@ -36,7 +36,11 @@ impl StateFiles {
 
 impl Door {
     /// The doors to try, in order.
-    pub(super) fn candidates(url: Option<&str>, state_dir_given: bool, files: &StateFiles) -> Result<Vec<Self>, Failure> {
+    pub(super) fn candidates(
+        url: Option<&str>,
+        state_dir_given: bool,
+        files: &StateFiles,
+    ) -> Result<Vec<Self>, Failure> {
         if let Some(url) = url {
             return Self::parse(url).map(|door| vec![door]);
         }
@@ -81,14 +85,15 @@ impl Door {
         let what = format!("no agent answers at {self}: {}", reason(error));
         match (error.kind(), self) {
             (ErrorKind::PermissionDenied, Self::Unix(_)) => {
-                Failure::new(Exit::Denied, format!("this user may not talk to the agent at {self}"))
-                    .next(format!("sudo usermod --append --groups {} $USER, then log in again; or use sudo", crate::paths::GROUP))
+                Failure::new(Exit::Denied, format!("this user may not talk to the agent at {self}")).next(format!(
+                    "sudo usermod --append --groups {} $USER, then log in again; or use sudo",
+                    crate::paths::GROUP
+                ))
             }
             (_, Self::Unix(_)) => Failure::new(Exit::Unreachable, what)
                 .next("sudo systemctl start moxie, or `sudo MOXIE_ENVIRONMENT=dev moxie agent` in another terminal"),
-            (_, Self::Tcp(_)) => {
-                Failure::new(Exit::Unreachable, what).next("check --url (MOXIE_URL), and on that host: systemctl status moxie")
-            }
+            (_, Self::Tcp(_)) => Failure::new(Exit::Unreachable, what)
+                .next("check --url (MOXIE_URL), and on that host: systemctl status moxie"),
         }
     }
 }

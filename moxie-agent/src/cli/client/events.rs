@@ -66,7 +66,9 @@ fn take_block(unread: &mut BytesMut) -> Option<BytesMut> {
 fn parse(block: &[u8]) -> Option<Event> {
     let text = std::str::from_utf8(block).ok()?;
     let fields = |name: &'static str| {
-        text.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.strip_prefix(' ').unwrap_or(value))
+        text.lines()
+            .filter_map(move |line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(|value| value.strip_prefix(' ').unwrap_or(value))
     };
     let data: Vec<&str> = fields("data").collect();
     if data.is_empty() {
@@ -84,8 +86,12 @@ mod tests {
 
     #[test]
     fn blocks_are_read_however_they_were_cut() {
-        let stream = b": following\n\nevent: exchange\ndata: {\"id\":\"1\"}\n\nevent:rule\ndata:{\ndata:}\n\nevent: half\nda";
-        let whole = vec![Event { kind: "exchange".into(), data: json!({"id": "1"}) }, Event { kind: "rule".into(), data: json!({}) }];
+        let stream =
+            b": following\n\nevent: exchange\ndata: {\"id\":\"1\"}\n\nevent:rule\ndata:{\ndata:}\n\nevent: half\nda";
+        let whole = vec![
+            Event { kind: "exchange".into(), data: json!({"id": "1"}) },
+            Event { kind: "rule".into(), data: json!({}) },
+        ];
         for size in 1..stream.len() {
             let (mut unread, mut events) = (BytesMut::new(), Vec::new());
             for piece in stream.chunks(size) {

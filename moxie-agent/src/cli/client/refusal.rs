@@ -54,7 +54,10 @@ mod tests {
         let body = br#"{"title":"Unprocessable Content","detail":"2 problems to mend",
             "errors":[{"field":"url","message":"is required"},{"field":"","message":"write an object"}]}"#;
         let failure = failure(StatusCode::UNPROCESSABLE_ENTITY, body);
-        assert_eq!(failure.to_string(), "Unprocessable Content: 2 problems to mend\n  url: is required\n  write an object");
+        assert_eq!(
+            failure.to_string(),
+            "Unprocessable Content: 2 problems to mend\n  url: is required\n  write an object"
+        );
         assert_eq!(failure.exit(), Exit::Usage);
     }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 
+use super::events::Event;
 use super::*;
 use crate::cli::Global;
 use crate::cli::env::Env;
@@ -30,7 +31,10 @@ fn serve(router: Router) -> Served {
 
 #[tokio::test]
 async fn answers_are_read_and_refusals_become_failures() {
-    let refused = (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"title": "No", "detail": "see", "errors": [{"field": "url", "message": "is required"}]})));
+    let refused = (
+        StatusCode::UNPROCESSABLE_ENTITY,
+        Json(json!({"title": "No", "detail": "see", "errors": [{"field": "url", "message": "is required"}]})),
+    );
     let router = Router::new()
         .route("/echo", post(|Json(body): Json<Value>| async move { (StatusCode::CREATED, Json(body)) }))
         .route("/gone", delete(|| async { StatusCode::NO_CONTENT }))

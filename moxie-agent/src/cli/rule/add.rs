@@ -13,7 +13,9 @@ use crate::cli::output::print;
 use crate::cli::rulefile;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: moxie rule add 'GET api.customer.io/v1/activities -> 429 x3 delay 4s header \"Retry-After: 4\"'")]
+#[command(
+    after_help = "Example: moxie rule add 'GET api.customer.io/v1/activities -> 429 x3 delay 4s header \"Retry-After: 4\"'"
+)]
 #[group(id = "rule_source", required = true, multiple = true)]
 pub(in crate::cli) struct Arguments {
     /// The rule in shorthand: METHOD URL -> STATUS [xN] [delay D] [header "NAME: VALUE"] [body TEXT]
@@ -83,7 +85,8 @@ impl Arguments {
             (None, None) => json!({}),
         };
         let Some(fields) = rule.as_object_mut() else {
-            return Err(Failure::usage(format!("{rule} is no rule")).next("{\"url\": \"api.example.com/.*\", \"status_code\": 429}"));
+            return Err(Failure::usage(format!("{rule} is no rule"))
+                .next("{\"url\": \"api.example.com/.*\", \"status_code\": 429}"));
         };
         fields.extend(self.url.iter().map(|url| ("url".to_owned(), json!(url))));
         fields.extend(self.flags.fields()?);
@@ -118,7 +121,7 @@ impl Flags {
 }
 
 /// An object of headers; a name that comes twice gets a list.
-fn headers(lines: &[String]) -> Result<Option<Value>, Failure> {
+pub(super) fn headers(lines: &[String]) -> Result<Option<Value>, Failure> {
     let mut headers = Map::new();
     for line in lines {
         let (name, value) = split_header(line)?;
@@ -136,8 +139,9 @@ fn headers(lines: &[String]) -> Result<Option<Value>, Failure> {
 }
 
 /// Name and value of `NAME: VALUE`.
-pub(super) fn split_header(line: &str) -> Result<(&str, &str), Failure> {
-    let split = line.split_once(':').map(|(name, value)| (name.trim(), value.trim())).filter(|(name, _)| !name.is_empty());
+fn split_header(line: &str) -> Result<(&str, &str), Failure> {
+    let split =
+        line.split_once(':').map(|(name, value)| (name.trim(), value.trim())).filter(|(name, _)| !name.is_empty());
     split.ok_or_else(|| Failure::usage(format!("`{line}` is no header")).next("write it as 'Retry-After: 4'"))
 }
 
@@ -158,8 +162,27 @@ mod tests {
     #[test]
     fn flags_make_a_rule() {
         let rule = parse(&[
-            "--url", "a/b", "--status", "503", "--count", "-1", "--delay", "4", "--header", "X: 1", "--header", "X:2",
-            "--header", "Y: a: b", "--body", "{}", "--disabled", "--field", "when.headers.x-plan=gold", "--field", "priority=5",
+            "--url",
+            "a/b",
+            "--status",
+            "503",
+            "--count",
+            "-1",
+            "--delay",
+            "4",
+            "--header",
+            "X: 1",
+            "--header",
+            "X:2",
+            "--header",
+            "Y: a: b",
+            "--body",
+            "{}",
+            "--disabled",
+            "--field",
+            "when.headers.x-plan=gold",
+            "--field",
+            "priority=5",
         ]);
         let expected = json!({"url": "a/b", "status_code": 503, "mock_count": -1, "response_delay": 4, "response": "{}",
             "enable": false, "response_headers": {"X": ["1", "2"], "Y": "a: b"}, "when": {"headers": {"x-plan": "gold"}}, "priority": 5});

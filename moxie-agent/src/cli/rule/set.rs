@@ -12,7 +12,9 @@ use crate::cli::exit::Failure;
 use crate::cli::output::print;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: moxie rule set 018f… status_code=503 response_delay=250ms response_headers.Retry-After=4")]
+#[command(
+    after_help = "Example: moxie rule set 018f… status_code=503 response_delay=250ms response_headers.Retry-After=4"
+)]
 pub(in crate::cli) struct Arguments {
     /// The rule's id
     id: String,
@@ -89,7 +91,14 @@ mod tests {
 
     #[test]
     fn assignments_make_a_merge_patch() {
-        let fields = ["status_code=503", "name=slow day", "when=null", "response_headers.Retry-After=4", "response_headers.X=a=b", "response={\"a\":1}"];
+        let fields = [
+            "status_code=503",
+            "name=slow day",
+            "when=null",
+            "response_headers.Retry-After=4",
+            "response_headers.X=a=b",
+            "response={\"a\":1}",
+        ];
         let fields = fields.iter().map(|text| text.parse().unwrap()).collect();
         let arguments = Arguments { id: "r".into(), fields, mock_count: Some(-1) };
         let expected = json!({"status_code": 503, "name": "slow day", "when": null, "response_headers": {"Retry-After": 4, "X": "a=b"},

@@ -53,7 +53,8 @@ impl Account {
     }
 
     fn lines(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.calls().iter().map(|(host, calls)| format!("{host}: {}", calls.tell())).collect();
+        let mut lines: Vec<String> =
+            self.calls().iter().map(|(host, calls)| format!("{host}: {}", calls.tell())).collect();
         if lines.is_empty() {
             lines.push("the command called nobody on the diverted ports".to_owned());
         }
@@ -75,7 +76,8 @@ impl Account {
 }
 
 fn hosts_entry<'a>(hosts: &'a mut BTreeMap<String, Calls>, connection: &Value) -> &'a mut Calls {
-    let name = ["/server_name", "/original_dst"].map(|place| field(connection, place)).into_iter().find(|name| name != "-");
+    let name =
+        ["/server_name", "/original_dst"].map(|place| field(connection, place)).into_iter().find(|name| name != "-");
     hosts.entry(name.unwrap_or_else(|| "unknown destination".to_owned())).or_default()
 }
 

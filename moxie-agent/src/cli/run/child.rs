@@ -1,13 +1,13 @@
 //! CMD as a child process: started inside its cgroup, given the signals meant for it, waited for.
 
 use std::ffi::OsString;
-use std::io::{self, stdin};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 
 use nix::sys::signal::{Signal as Name, kill};
-use nix::unistd::{Pid, getpgrp, tcgetpgrp};
+use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -56,8 +56,17 @@ fn pass_on(name: Name, child: Option<u32>) {
     }
 }
 
+/// Whether the terminal sends its signals to this process's group, which CMD is in too.
 fn is_in_foreground() -> bool {
-    tcgetpgrp(stdin()).is_ok_and(|group| group == getpgrp())
+    std::fs::read_to_string("/proc/self/stat").is_ok_and(|stat| is_foreground_group(&stat))
+}
+
+/// Compares `pgrp` and `tpgid` of proc_pid_stat(5); -1 is no terminal.
+fn is_foreground_group(stat: &str) -> bool {
+    // The name before may hold anything, brackets and blanks too.
+    let Some((_, fields)) = stat.rsplit_once(')') else { return false };
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    matches!((fields.get(2), fields.get(5)), (Some(group), Some(foreground)) if group == foreground)
 }
 
 /// The signals that would end Moxie before CMD.
@@ -91,6 +100,14 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_foreground_group_is_told_from_stat() {
+        assert!(is_foreground_group("77 (mo) xie) S 1 42 42 34816 42 4194304"));
+        assert!(!is_foreground_group("77 (moxie) S 1 42 42 34816 43 4194304"));
+        assert!(!is_foreground_group("77 (moxie) S 1 42 42 0 -1 4194304"));
+        assert!(!is_foreground_group(""));
+    }
 
     #[test]
     fn the_exit_is_the_commands_own() {

@@ -1,12 +1,11 @@
 //! An agent inside this process: in-memory store, no admin API, gone with the run.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Arguments;
 use super::host::Host;
@@ -18,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Flags};
 use crate::journal::{Filter, Page};
 use crate::rulebook::BookError;
-use crate::rules::{Rule, RuleId};
+use crate::rules::{RuleId, view};
 use crate::scope::registry::Target;
 use crate::scope::{Mode, ScopeId, ScopeSpec};
 use crate::telemetry;
@@ -42,7 +41,8 @@ impl Own {
     ) -> Result<Self, Failure> {
         let config = configuration(arguments, context)?;
         if context.env.text("MOXIE_LOG").is_some() {
-            telemetry::init(config.log.format, &config.log.filter);
+            telemetry::init(config.log.format, &config.log.filter)
+                .map_err(|error| Failure::because("cannot log", &error))?;
         }
         let clock = Clock::system();
         let options = Options {
@@ -75,15 +75,18 @@ impl Own {
         let (mut records, mut cursor) = (Vec::new(), None);
         loop {
             let Page { items, next } = page(&self.filter(cursor));
-            for item in &items {
-                records.push(serde_json::to_value(item).map_err(|error| Failure::because("a record is no JSON", &error))?);
-            }
+            records.extend(to_json(items)?);
             if next.is_none() {
                 return Ok(records);
             }
             cursor = next;
         }
     }
+}
+
+fn to_json(items: impl IntoIterator<Item = impl Serialize>) -> Result<Vec<Value>, Failure> {
+    let items = items.into_iter().map(serde_json::to_value).collect::<Result<_, _>>();
+    items.map_err(|error| Failure::because("a record is no JSON", &error))
 }
 
 fn configuration(arguments: &Arguments, context: &Context) -> Result<Config, Failure> {
@@ -138,20 +141,12 @@ impl Host for Own {
     }
 
     async fn rules(&self) -> Result<Vec<Value>, Failure> {
-        Ok(self.rules.iter().filter_map(|id| self.app.rules.find(id)).map(|rule| told(&rule)).collect())
+        let now = Clock::system().now();
+        let rules = self.rules.iter().filter_map(|id| self.app.rules.find(id));
+        to_json(rules.map(|rule| view(&rule, now, &[])))
     }
 
     async fn close(self: Box<Self>) {
         self.app.stop().await;
     }
-}
-
-/// What the account says of a rule.
-fn told(rule: &Rule) -> Value {
-    let mut json = rule.spec.to_json();
-    if let Some(fields) = json.as_object_mut() {
-        fields.insert("id".to_owned(), json!(rule.id));
-        fields.insert("hits".to_owned(), json!(rule.tally.hits.load(Ordering::Relaxed)));
-    }
-    json
 }

@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn only_a_ready_agent_in_the_same_network_is_used() {
-        let status = |netns: u64, diverting: bool, ready: bool| json!({"netns": netns, "diverting": diverting, "ready": ready});
+        let status =
+            |netns: u64, diverting: bool, ready: bool| json!({"netns": netns, "diverting": diverting, "ready": ready});
         assert_eq!(unfit(&status(7, true, true), Some(7)), None);
         for (status, expected) in [
             (status(8, true, true), "another network namespace"),
