@@ -160,7 +160,7 @@ impl RuleBook {
     /// See [`BookError`].
     pub async fn create(&self, json: &Value) -> Result<Saved, BookError> {
         let json = json.clone();
-        self.one(move |bench| change::create(bench, &json)).await
+        self.book.clone().change(move |bench| change::create(bench, &json)).await
     }
 
     /// Makes many rules, all or none. A rule with the id of an existing one replaces it as [`RuleBook::replace`] does, so that
@@ -179,7 +179,7 @@ impl RuleBook {
     /// See [`BookError`].
     pub async fn replace(&self, id: &RuleId, json: &Value, if_match: Option<&str>) -> Result<Saved, BookError> {
         let (id, json, if_match) = (id.clone(), json.clone(), if_match.map(str::to_owned));
-        self.one(move |bench| change::replace(bench, &id, &json, if_match.as_deref())).await
+        self.book.clone().change(move |bench| change::replace(bench, &id, &json, if_match.as_deref())).await
     }
 
     /// Changes a rule by JSON merge patch; `remaining` starts again only if the patch names `mock_count`.
@@ -188,7 +188,7 @@ impl RuleBook {
     /// See [`BookError`].
     pub async fn patch(&self, id: &RuleId, patch: &Value, if_match: Option<&str>) -> Result<Saved, BookError> {
         let (id, patch, if_match) = (id.clone(), patch.clone(), if_match.map(str::to_owned));
-        self.one(move |bench| change::patch(bench, &id, &patch, if_match.as_deref())).await
+        self.book.clone().change(move |bench| change::patch(bench, &id, &patch, if_match.as_deref())).await
     }
 
     /// Removes a rule.
@@ -197,20 +197,7 @@ impl RuleBook {
     /// See [`BookError`].
     pub async fn delete(&self, id: &RuleId, if_match: Option<&str>) -> Result<(), BookError> {
         let (id, if_match) = (id.clone(), if_match.map(str::to_owned));
-        let removed = self.book.clone().change(move |bench| change::delete(bench, &id, if_match.as_deref()));
-        removed.await.map(|_| ())
-    }
-
-    /// A change that makes exactly one rule.
-    async fn one(
-        &self,
-        draft: impl FnOnce(&change::Bench) -> Result<Saved, BookError> + Send + 'static,
-    ) -> Result<Saved, BookError> {
-        let changed = self.book.clone().change(move |bench| {
-            let saved = draft(bench)?;
-            Ok(change::Draft { saved: vec![saved.clone()], removed: None, answer: saved })
-        });
-        changed.await
+        self.book.clone().change(move |bench| change::delete(bench, &id, if_match.as_deref())).await
     }
 
     /// Tells the writer behind the data path that `rule` has fired.

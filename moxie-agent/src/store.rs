@@ -65,7 +65,9 @@ pub enum StoreError {
     #[error("`{0}` is not a store: write sqlite:///absolute/path/to/file or sqlite::memory:")]
     UnknownUrl(String),
     /// The `--store` URL names PostgreSQL.
-    #[error("this version keeps its store in SQLite only: write sqlite:///absolute/path/to/file instead of postgres://")]
+    #[error(
+        "this version keeps its store in SQLite only: write sqlite:///absolute/path/to/file instead of postgres://"
+    )]
     PostgresUrl,
     /// The place of a database file could not be made.
     #[error("cannot make {}", path.display())]

@@ -47,10 +47,8 @@ impl Filtered for Exchange {
 
 impl Filtered for Connection {
     fn passes(&self, filter: &Filter) -> bool {
-        let of_exchanges = filter.rule_id.is_some()
-            || filter.outcome.is_some()
-            || filter.method.is_some()
-            || filter.status.is_some();
+        let of_exchanges =
+            filter.rule_id.is_some() || filter.outcome.is_some() || filter.method.is_some() || filter.status.is_some();
         let names = [self.server_name.as_ref(), self.original_dst.as_ref()];
         !of_exchanges
             && scope_passes(&self.caller, filter)

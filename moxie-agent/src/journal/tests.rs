@@ -25,8 +25,19 @@ fn limit(limit: usize, cursor: Option<String>) -> Filter {
 #[test]
 fn names_are_the_names_in_json() {
     let reasons: Vec<Reason> = serde_json::from_value(json!([
-        "rule_can_name", "no_rule", "not_http", "server_first", "sniff_bound", "other_alpn", "client_refused_authority",
-        "authority_refused", "upstream_untrusted", "mint_failed", "upstream_failed", "no_original_dst", "own_socket",
+        "rule_can_name",
+        "no_rule",
+        "not_http",
+        "server_first",
+        "sniff_bound",
+        "other_alpn",
+        "client_refused_authority",
+        "authority_refused",
+        "upstream_untrusted",
+        "mint_failed",
+        "upstream_failed",
+        "no_original_dst",
+        "own_socket",
         "client_closed"
     ]))
     .unwrap();
@@ -135,7 +146,11 @@ fn every_given_filter_must_hold() {
         let read: Filter = serde_json::from_value(filter.clone()).unwrap();
         assert_eq!(ids(&journal.exchanges(&read)), exchanges, "exchanges of {filter}");
         let page = journal.connections(&read);
-        assert_eq!(page.items.iter().map(|record| &record.id).collect::<Vec<_>>(), connections, "connections of {filter}");
+        assert_eq!(
+            page.items.iter().map(|record| &record.id).collect::<Vec<_>>(),
+            connections,
+            "connections of {filter}"
+        );
     };
     check(json!({}), &["passed", "mocked"], &["opaque", "tls"]);
     check(json!({"scope": "shop"}), &["mocked"], &["tls"]);

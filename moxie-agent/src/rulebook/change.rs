@@ -31,37 +31,38 @@ pub(super) struct Bench {
 
 /// What a change wants.
 #[derive(Debug)]
-pub(super) struct Draft<T> {
+pub(super) struct Draft {
     /// Rules to make or to replace.
     pub(super) saved: Vec<Saved>,
     /// The rule to remove.
     pub(super) removed: Option<RuleId>,
-    /// What the caller gets once it is done.
-    pub(super) answer: T,
 }
 
-pub(super) fn create(bench: &Bench, json: &Value) -> Result<Saved, BookError> {
+pub(super) fn create(bench: &Bench, json: &Value) -> Result<(Draft, Saved), BookError> {
     let (id, checked) = read(json, bench.now)?;
     if let Some(id) = &id
         && (bench.shelf.find(id).is_some() || bench.unreadable.contains(id))
     {
         return Err(BookError::Exists(id.clone()));
     }
-    Ok(fresh(id, bench.next_seq, checked, bench.now))
+    Ok(one(fresh(id, bench.next_seq, checked, bench.now)))
 }
 
-pub(super) fn import(bench: &Bench, all: &[Value]) -> Result<Draft<Vec<Saved>>, BookError> {
+pub(super) fn import(bench: &Bench, all: &[Value]) -> Result<(Draft, Vec<Saved>), BookError> {
     let (mut saved, mut problems, mut given) = (Vec::new(), Vec::new(), HashSet::new());
     let mut next_seq = bench.next_seq;
     for (place, json) in all.iter().enumerate() {
         match read(json, bench.now) {
             Ok((Some(id), _)) if !given.insert(id.clone()) => {
-                problems.push(problem(&format!("rules[{place}].id"), "an earlier rule of this import has it: each needs its own"));
+                problems.push(problem(
+                    &format!("rules[{place}].id"),
+                    "an earlier rule of this import has it: each needs its own",
+                ));
             }
             Ok((id, checked)) => {
                 let old = id.as_ref().and_then(|id| bench.shelf.find(id));
                 let rule = match old {
-                    Some(old) => revised(old, checked, Counting::Restarts, bench.now),
+                    Some(old) => revised(old, as_exported(old, checked), Counting::Restarts, bench.now),
                     None => fresh(id, next_seq, checked, bench.now),
                 };
                 next_seq = next_seq.saturating_add(1);
@@ -72,7 +73,7 @@ pub(super) fn import(bench: &Bench, all: &[Value]) -> Result<Draft<Vec<Saved>>, 
         }
     }
     if problems.is_empty() {
-        Ok(Draft { saved: saved.clone(), removed: None, answer: saved })
+        Ok((Draft { saved: saved.clone(), removed: None }, saved))
     } else {
         Err(BookError::Invalid(problems))
     }
@@ -83,11 +84,11 @@ pub(super) fn replace(
     id: &RuleId,
     json: &Value,
     if_match: Option<&str>,
-) -> Result<Saved, BookError> {
+) -> Result<(Draft, Saved), BookError> {
     let old = existing(bench, id, if_match)?;
     keeps_id(id, json)?;
     let checked = RuleSpec::from_json(json, bench.now).map_err(BookError::Invalid)?;
-    Ok(revised(old, checked, Counting::Restarts, bench.now))
+    Ok(one(revised(old, checked, Counting::Restarts, bench.now)))
 }
 
 pub(super) fn patch(
@@ -95,20 +96,24 @@ pub(super) fn patch(
     id: &RuleId,
     patch: &Value,
     if_match: Option<&str>,
-) -> Result<Saved, BookError> {
+) -> Result<(Draft, Saved), BookError> {
     let old = existing(bench, id, if_match)?;
     keeps_id(id, patch)?;
     let checked = old.spec.patched(patch, bench.now).map_err(BookError::Invalid)?;
     let counting = if patch.get("mock_count").is_some() { Counting::Restarts } else { Counting::GoesOn };
-    Ok(revised(old, checked, counting, bench.now))
+    Ok(one(revised(old, checked, counting, bench.now)))
+}
+
+fn one(saved: Saved) -> (Draft, Saved) {
+    (Draft { saved: vec![saved.clone()], removed: None }, saved)
 }
 
 /// A row that does not read back has no ETag; it can be removed all the same.
-pub(super) fn delete(bench: &Bench, id: &RuleId, if_match: Option<&str>) -> Result<Draft<()>, BookError> {
+pub(super) fn delete(bench: &Bench, id: &RuleId, if_match: Option<&str>) -> Result<(Draft, ()), BookError> {
     if !bench.unreadable.contains(id) {
         existing(bench, id, if_match)?;
     }
-    Ok(Draft { saved: Vec::new(), removed: Some(id.clone()), answer: () })
+    Ok((Draft { saved: Vec::new(), removed: Some(id.clone()) }, ()))
 }
 
 fn existing<'a>(bench: &'a Bench, id: &RuleId, if_match: Option<&str>) -> Result<&'a Arc<Rule>, BookError> {
@@ -135,7 +140,10 @@ fn wanted_id(json: &Value) -> Result<Option<RuleId>, Problem> {
     };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
     if given.is_empty() || given.len() > LONGEST_ID || !given.bytes().all(plain) {
-        return Err(problem("id", "write 1 to 128 letters, digits or any of . _ ~ -, or leave it out and one is given"));
+        return Err(problem(
+            "id",
+            "write 1 to 128 letters, digits or any of . _ ~ -, or leave it out and one is given",
+        ));
     }
     if RESERVED.contains(&given.as_str()) {
         return Err(problem("id", &format!("`{given}` is taken by the API itself: write another, or leave it out")));
@@ -196,6 +204,13 @@ fn revised(old: &Rule, checked: Checked<RuleSpec>, counting: Counting, now: Time
     Saved { rule: Arc::new(rule), warnings: checked.warnings }
 }
 
+/// An export writes defaults out. A rule that comes back as it was shown keeps the spec that its author wrote.
+fn as_exported(old: &Rule, checked: Checked<RuleSpec>) -> Checked<RuleSpec> {
+    let imported = Rule { spec: checked.value.clone(), ..old.clone() };
+    let shown = |rule| serde_json::to_value(view(rule, old.updated_at, &[])).ok();
+    if shown(&imported) == shown(old) { Checked { value: old.spec.clone(), ..checked } } else { checked }
+}
+
 /// A tally of its own, so that a request decided by the set before takes nothing from what is left now.
 fn restarted(old: &Tally, mock_count: i64) -> Arc<Tally> {
     let tally = Tally::new(mock_count);
@@ -206,22 +221,23 @@ fn restarted(old: &Tally, mock_count: i64) -> Arc<Tally> {
 
 impl Book {
     /// Makes the change that `draft` asks for, after the one under way. It is carried to its end even if the caller is dropped.
+    /// Gives what `draft` gave beside the draft.
     pub(super) async fn change<T: Send + 'static>(
         self: Arc<Self>,
-        draft: impl FnOnce(&Bench) -> Result<Draft<T>, BookError> + Send + 'static,
+        draft: impl FnOnce(&Bench) -> Result<(Draft, T), BookError> + Send + 'static,
     ) -> Result<T, BookError> {
         finished(tokio::spawn(self.change_now(draft))).await
     }
 
     async fn change_now<T: Send + 'static>(
         self: Arc<Self>,
-        draft: impl FnOnce(&Bench) -> Result<Draft<T>, BookError> + Send + 'static,
+        draft: impl FnOnce(&Bench) -> Result<(Draft, T), BookError> + Send + 'static,
     ) -> Result<T, BookError> {
         let mut desk = self.desk.lock().await;
         self.load(&mut desk).await.map_err(BookError::Store)?;
         let shelf = self.shelf.load_full();
         let bench = Bench { shelf, unreadable: desk.unreadable.clone(), next_seq: desk.next_seq, now: self.now() };
-        let (draft, next) = self.drafted(bench, draft).await?;
+        let (draft, answer, next) = self.drafted(bench, draft).await?;
         self.put_in_force(&draft, next).await.map_err(BookError::Store)?;
 
         let seqs = draft.saved.iter().map(|saved| saved.rule.seq.saturating_add(1));
@@ -231,26 +247,26 @@ impl Book {
             self.trouble().unreadable.remove(id);
         }
         self.tell(&draft);
-        Ok(draft.answer)
+        Ok(answer)
     }
 
     /// Validates and compiles. That comes before storing: nothing can fail after the store has taken the change.
     async fn drafted<T: Send + 'static>(
         self: &Arc<Self>,
         bench: Bench,
-        draft: impl FnOnce(&Bench) -> Result<Draft<T>, BookError> + Send + 'static,
-    ) -> Result<(Draft<T>, Shelf), BookError> {
+        draft: impl FnOnce(&Bench) -> Result<(Draft, T), BookError> + Send + 'static,
+    ) -> Result<(Draft, T, Shelf), BookError> {
         let book = self.clone();
         blocking(move || {
-            let draft = draft(&bench)?;
+            let (draft, answer) = draft(&bench)?;
             let put = draft.saved.iter().map(|saved| &saved.rule);
             let rules = bench.shelf.changed(put, draft.removed.as_ref());
-            Ok((draft, Shelf::build(rules, book.seed, &book.files)))
+            Ok((draft, answer, Shelf::build(rules, book.seed, &book.files)))
         })
         .await
     }
 
-    async fn put_in_force<T>(&self, draft: &Draft<T>, next: Shelf) -> Result<(), StoreError> {
+    async fn put_in_force(&self, draft: &Draft, next: Shelf) -> Result<(), StoreError> {
         let storing = self.storing.lock().await;
         if let Err(error) = self.store_draft(draft).await {
             // Counts are written until the store takes them, so `trouble` tells of this failure, and of its end.
@@ -272,7 +288,7 @@ impl Book {
         Ok(())
     }
 
-    async fn store_draft<T>(&self, draft: &Draft<T>) -> Result<(), StoreError> {
+    async fn store_draft(&self, draft: &Draft) -> Result<(), StoreError> {
         if let Some(id) = &draft.removed {
             self.store.delete_rule(id).await?;
         }
@@ -283,7 +299,7 @@ impl Book {
         self.store.put_rules(&rows).await
     }
 
-    fn tell<T>(&self, draft: &Draft<T>) {
+    fn tell(&self, draft: &Draft) {
         let now = self.now();
         for Saved { rule, warnings } in &draft.saved {
             self.events.send(Kind::Rule, &view(rule, now, warnings));

@@ -29,7 +29,11 @@ impl Shelf {
     }
 
     /// The rules of this shelf without `removed`, and with `put` in the place of those that have the same ids.
-    pub(super) fn changed<'a>(&self, put: impl Iterator<Item = &'a Arc<Rule>>, removed: Option<&RuleId>) -> Vec<Arc<Rule>> {
+    pub(super) fn changed<'a>(
+        &self,
+        put: impl Iterator<Item = &'a Arc<Rule>>,
+        removed: Option<&RuleId>,
+    ) -> Vec<Arc<Rule>> {
         let put: HashMap<_, _> = put.map(|rule| (&rule.id, rule)).collect();
         let kept = self.rules.iter().filter(|rule| !put.contains_key(&rule.id) && Some(&rule.id) != removed);
         kept.chain(put.values().copied()).cloned().collect()

@@ -37,8 +37,7 @@ pub enum LogError {
 /// # Errors
 /// See [`LogError`].
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
-    let chosen = EnvFilter::try_new(filter)
-        .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
+    let chosen = EnvFilter::try_new(filter).map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
     let lines = tracing_subscriber::fmt().with_env_filter(chosen).with_writer(stderr);
     let set = match format {
         LogFormat::Human => lines.with_ansi(stderr().is_terminal()).with_target(false).try_init(),

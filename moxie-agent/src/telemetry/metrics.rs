@@ -93,15 +93,15 @@ impl Metrics {
         let help = "Time to mint a certificate";
         registry.register_with_unit("certificate_mint", help, Unit::Seconds, self.certificate_mint.clone());
         registry.register("store_up", "1 while the store does what it is asked", self.store_up.clone());
-        let help = "Records that the store was too slow or too broken to take; the agent showed them while they were new";
+        let help =
+            "Records that the store was too slow or too broken to take; the agent showed them while they were new";
         registry.register("records_dropped", help, self.records_dropped.clone());
         registry.register("build", "The running build", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     }
 
     /// An exchange was recorded: requests by outcome and status class, duration, injected delay, hits by rule.
     pub fn exchange(&self, record: &Exchange) {
-        let labels =
-            RequestLabels { outcome: record.outcome.as_str(), status_class: status_class(record.status) };
+        let labels = RequestLabels { outcome: record.outcome.as_str(), status_class: status_class(record.status) };
         self.requests.get_or_create(&labels).inc();
         self.request_duration.observe(seconds(record.duration_ms));
         if record.injected_delay_ms > 0 {
@@ -204,25 +204,28 @@ mod tests {
         metrics.minted(Duration::from_micros(200));
         metrics.store_up(true);
         metrics.records_dropped(3);
-        check(&metrics, &[
-            "moxie_requests_total{outcome=\"responded\",status_class=\"4xx\"} 1",
-            "moxie_requests_total{outcome=\"responded\",status_class=\"none\"} 1",
-            "moxie_request_duration_seconds_count 2",
-            "moxie_request_duration_seconds_sum 0.52",
-            "moxie_injected_delay_seconds_bucket{le=\"0.25\"} 1",
-            "moxie_injected_delay_seconds_count 1",
-            "moxie_rule_hits_total{rule=\"rule\"} 1",
-            "moxie_connections_active 1",
-            "moxie_connections_total{protocol=\"tls\",verdict=\"intercept\",reason=\"rule_can_name\"} 1",
-            "moxie_certificates_minted_total 1",
-            "moxie_certificate_mint_seconds_bucket{le=\"0.00025\"} 1",
-            "moxie_store_up 1",
-            "moxie_records_dropped_total 3",
-            concat!("moxie_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
-            "moxie_kernel_diverted_total 7",
-            "moxie_kernel_map_full_total 0",
-            "# EOF",
-        ]);
+        check(
+            &metrics,
+            &[
+                "moxie_requests_total{outcome=\"responded\",status_class=\"4xx\"} 1",
+                "moxie_requests_total{outcome=\"responded\",status_class=\"none\"} 1",
+                "moxie_request_duration_seconds_count 2",
+                "moxie_request_duration_seconds_sum 0.52",
+                "moxie_injected_delay_seconds_bucket{le=\"0.25\"} 1",
+                "moxie_injected_delay_seconds_count 1",
+                "moxie_rule_hits_total{rule=\"rule\"} 1",
+                "moxie_connections_active 1",
+                "moxie_connections_total{protocol=\"tls\",verdict=\"intercept\",reason=\"rule_can_name\"} 1",
+                "moxie_certificates_minted_total 1",
+                "moxie_certificate_mint_seconds_bucket{le=\"0.00025\"} 1",
+                "moxie_store_up 1",
+                "moxie_records_dropped_total 3",
+                concat!("moxie_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+                "moxie_kernel_diverted_total 7",
+                "moxie_kernel_map_full_total 0",
+                "# EOF",
+            ],
+        );
     }
 
     #[test]

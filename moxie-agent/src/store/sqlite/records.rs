@@ -77,8 +77,7 @@ pub(super) async fn append<T: Kept>(
 async fn insert<T: Kept>(connection: &mut SqliteConnection, record: &T) -> sqlx::Result<i64> {
     let text = serde_json::to_string(record).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     let size = i64::try_from(text.len()).unwrap_or(i64::MAX);
-    let inserted =
-        sqlx::query(T::INSERT).bind(record.id()).bind(size).bind(text).execute(&mut *connection).await?;
+    let inserted = sqlx::query(T::INSERT).bind(record.id()).bind(size).bind(text).execute(&mut *connection).await?;
     Ok(if inserted.rows_affected() == 0 { 0 } else { size })
 }
 

@@ -75,10 +75,7 @@ pub(super) async fn put_rules(connection: &mut SqliteConnection, rules: &[Stored
     Ok(())
 }
 
-pub(super) async fn put_counts(
-    connection: &mut SqliteConnection,
-    counts: &[(RuleId, Counts)],
-) -> sqlx::Result<()> {
+pub(super) async fn put_counts(connection: &mut SqliteConnection, counts: &[(RuleId, Counts)]) -> sqlx::Result<()> {
     for (id, counts) in counts {
         sqlx::query("UPDATE rules SET remaining = ?, hits = ?, last_hit_ms = ? WHERE id = ?")
             .bind(counts.remaining)
@@ -118,11 +115,7 @@ pub(super) async fn put_scope(pool: &SqlitePool, scope: &StoredScope) -> sqlx::R
         "INSERT INTO scopes (id, spec, created_ms) VALUES (?, ?, ?) \
          ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, created_ms = excluded.created_ms",
     );
-    put.bind(&scope.id)
-        .bind(scope.spec.to_string())
-        .bind(scope.created_at.as_millisecond())
-        .execute(pool)
-        .await?;
+    put.bind(&scope.id).bind(scope.spec.to_string()).bind(scope.created_at.as_millisecond()).execute(pool).await?;
     Ok(())
 }
 
