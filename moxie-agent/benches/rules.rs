@@ -1,7 +1,5 @@
 //! One decision among 10 and among 10,000 rules: the second is to cost about what the first does.
 
-#![expect(clippy::expect_used, reason = "a rule that does not parse ends the benchmark")]
-
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};

@@ -101,7 +101,6 @@ pub struct Facts {
 }
 
 /// Everything the API serves. Requests without a [`Door`] (see [`serve_unix`], [`serve_tcp`]) are treated as coming over TCP.
-#[must_use]
 pub fn router(state: AdminState) -> Router {
     let state = Arc::new(state);
     let (routes, document) = resources();
