@@ -1,9 +1,11 @@
 """Does one thing after the other as the lines on its input say, keeps its connections, and answers each with a line."""
+import base64
 import hashlib
 import http.client
 import json
 import socket
 import ssl
+import subprocess
 import sys
 import time
 import urllib.parse
@@ -13,7 +15,7 @@ kept = {}
 streams = {}
 
 
-def connect(url, http2=False):
+def connect(url):
     if url.scheme == "https":
         context = ssl.create_default_context()
         return http.client.HTTPSConnection(url.hostname, url.port or 443, timeout=TIMEOUT, context=context)
@@ -90,6 +92,16 @@ def tcp(order):
     return {"peer": "%s:%d" % sock.getpeername()[:2]}
 
 
+def pin(order):
+    """The public key of a server, as curl wants it for pinning."""
+    context = ssl.create_default_context()
+    with context.wrap_socket(socket.create_connection((order["host"], 443)), server_hostname=order["host"]) as sock:
+        pem = ssl.DER_cert_to_PEM_cert(sock.getpeercert(True))
+    key = subprocess.run(["openssl", "x509", "-noout", "-pubkey"], input=pem, text=True, capture_output=True, check=True)
+    der = base64.b64decode("".join(key.stdout.splitlines()[1:-1]))
+    return {"pin": "sha256//" + base64.b64encode(hashlib.sha256(der).digest()).decode()}
+
+
 def say(order):
     streams[order["name"]][0].sendall(order["text"].encode())
     return {}
@@ -110,7 +122,7 @@ def end(_):
 
 
 orders = {name: globals()[name] for name in
-          ("request", "stream", "line", "upgrade", "tcp", "say", "hear", "close", "end")}
+          ("request", "stream", "line", "upgrade", "tcp", "pin", "say", "hear", "close", "end")}
 for text in sys.stdin:
     order = json.loads(text)
     try:

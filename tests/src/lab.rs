@@ -6,7 +6,6 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use tempfile::TempDir;
 
 pub mod agent;
 mod authority;
@@ -14,11 +13,13 @@ pub mod cgroup;
 mod namespace;
 pub mod origins;
 pub mod process;
+mod run;
 mod sweep;
 
 pub use cgroup::Place;
 pub use origins::{Origins, Seen};
 pub use process::{Finished, Running};
+pub use run::Run;
 
 use authority::Authority;
 use cgroup::Cgroups;
@@ -36,7 +37,7 @@ pub struct Lab {
     app: Network,
     net: Network,
     mounts: Mounts,
-    files: TempDir,
+    files: Files,
 }
 
 impl Lab {
@@ -49,15 +50,16 @@ impl Lab {
         ensure!(nix::unistd::geteuid().is_root(), "the lab makes network namespaces and cgroups, so it needs root");
         sweep::stale();
         sweep::on_interrupt();
+        let _gate = sweep::gate();
         let name = sweep::name(NUMBER.fetch_add(1, Ordering::Relaxed));
-        let files = TempDir::with_prefix("moxie-lab-")?;
+        let files = Files::create(&name)?;
         let (app, net) = cable(&name)?;
         let (trusted, unknown) = (Authority::create("Lab authority")?, Authority::create("Unknown authority")?);
-        write_files(files.path(), &trusted, &unknown)?;
+        write_files(&files.path, &trusted, &unknown)?;
         Ok(Self {
             origins: Origins::start(&net, &trusted, &unknown)?,
             cgroups: Cgroups::create(&name)?,
-            mounts: name_service(files.path())?,
+            mounts: name_service(&files.path)?,
             app,
             net,
             files,
@@ -73,7 +75,7 @@ impl Lab {
     /// Directory for files of this lab.
     #[must_use]
     pub fn files(&self) -> &Path {
-        self.files.path()
+        &self.files.path
     }
 
     /// Certificates that the lab's clients trust: the lab's authority and no other.
@@ -120,7 +122,10 @@ impl Lab {
     /// # Errors
     /// It was not built.
     pub fn moxie(&self) -> Result<Command> {
-        self.command(agent::program()?, Place::Agent)
+        let mut command = self.command(agent::program()?, Place::Agent)?;
+        // Without it a command would find the state of an agent that the host may have.
+        command.env("MOXIE_STATE_DIR", self.files().join("no-agent"));
+        Ok(command)
     }
 
     /// Opens a connection from the clients' namespace; the socket itself is in this process's own cgroup.
@@ -157,6 +162,34 @@ impl Lab {
             anyhow::Ok(sweep::processes_in(inode).len())
         });
         count.sum()
+    }
+}
+
+/// Returns unless an interrupt has come, which then ends the process: for a `main` that is about to say how it went.
+pub fn settled() {
+    drop(sweep::gate());
+}
+
+/// The lab's directory; removed when dropped.
+#[derive(Debug)]
+struct Files {
+    name: String,
+    path: PathBuf,
+}
+
+impl Files {
+    fn create(name: &str) -> Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        let path = sweep::directory(name);
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self { name: name.to_owned(), path })
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        sweep::files(&self.name);
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::bounds;
+use crate::lab::process;
 
 /// The Python of the distribution, whose modules setup installs; another one may come first in the path.
 pub const PYTHON: &str = "/usr/bin/python3";
@@ -130,7 +131,7 @@ impl Session {
     /// It cannot be started.
     pub fn start(mut command: Command, program: &str, arguments: &[&str]) -> Result<Self> {
         command.arg(script(program)).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().context("cannot start a session")?;
+        let mut child = process::spawn(&mut command)?;
         let input = child.stdin.take().context("no pipe to the session")?;
         let output = BufReader::new(child.stdout.take().context("no pipe from the session")?);
         let (sender, replies) = channel();

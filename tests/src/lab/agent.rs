@@ -9,13 +9,14 @@ use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
 use super::{Lab, Place, process};
+use crate::programs::{PYTHON, Session};
 use crate::rest::{Reply, Rest};
 use crate::{bounds, wait};
 
 /// Where the lab's agents offer the admin API over TCP, inside the clients' namespace.
 pub const ADMIN: &str = "127.0.0.1:8480";
 
-/// An agent that runs; stopped when dropped. Its log is printed if the test fails.
+/// An agent that runs; stopped when dropped, and then its log is printed: who is not interested stops it.
 #[derive(Debug)]
 pub struct Agent<'lab> {
     lab: &'lab Lab,
@@ -68,9 +69,10 @@ impl Lab {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        let child = command.spawn().context("cannot start the agent")?;
+        let child = process::spawn(&mut command)?;
         // The socket is reached through the process, which may see mounts that this one does not.
-        let socket = PathBuf::from(format!("/proc/{}/root", child.id())).join(state.join("admin.sock").strip_prefix("/")?);
+        let socket =
+            PathBuf::from(format!("/proc/{}/root", child.id())).join(state.join("admin.sock").strip_prefix("/")?);
         let mut agent = Agent { lab: self, state: state.to_path_buf(), log, child, rest: Rest::unix(socket) };
         agent.await_ready()?;
         Ok(agent)
@@ -83,8 +85,10 @@ impl Agent<'_> {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the agent ended with {status}");
             }
-            let answer = self.rest.get("/readyz");
-            Ok(answer.is_ok_and(|reply| reply.status == 200).then_some(()))
+            let Ok(reply) = self.rest.get("/api/v1/status") else { return Ok(None) };
+            // Not /readyz: an agent with a store in trouble diverts too.
+            let starting = reply.json()?["reasons"].to_string().contains("starting");
+            Ok((reply.status == 200 && !starting).then_some(()))
         })
     }
 
@@ -147,7 +151,7 @@ impl Agent<'_> {
     pub fn opt_in_as(&self, mode: &str) -> Result<String> {
         let cgroup = self.lab.cgroup(Place::Inside);
         let reply = self.rest.post("/api/v1/scopes", &json!({"cgroup": cgroup, "mode": mode}))?;
-        ensure!(reply.status == 201, "opting in: {reply:?}");
+        ensure!(reply.status == 201 || reply.status == 200, "opting in: {reply:?}");
         text(&reply.json()?, "id")
     }
 
@@ -233,6 +237,14 @@ impl Agent<'_> {
         Ok(command)
     }
 
+    /// A client session in the opted-in place that trusts the lab's authority and this agent's.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn session(&self) -> Result<Session> {
+        Session::start(self.client(PYTHON)?, "session.py", &[])
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors
@@ -263,8 +275,9 @@ impl Agent<'_> {
 
 impl Drop for Agent<'_> {
     fn drop(&mut self) {
-        let running = matches!(self.child.try_wait(), Ok(None));
-        if running {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // A test that passes does not show this.
+            eprintln!("--- the agent's log:\n{}---", fs::read_to_string(&self.log).unwrap_or_default());
             // It may be stopped by a signal; killing works then too.
             let _ = self.signal(Signal::SIGCONT);
             let _ = self.signal(Signal::SIGTERM);
@@ -273,9 +286,6 @@ impl Drop for Agent<'_> {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
             }
-        }
-        if std::thread::panicking() {
-            eprintln!("--- the agent's log:\n{}", fs::read_to_string(&self.log).unwrap_or_default());
         }
     }
 }
@@ -294,7 +304,7 @@ pub fn text(object: &Value, field: &str) -> Result<String> {
 /// It was not built.
 pub fn program() -> Result<PathBuf> {
     if let Some(given) = std::env::var_os("MOXIE_BIN") {
-        return Ok(fs::canonicalize(&given).with_context(|| format!("MOXIE_BIN={}", given.to_string_lossy()))?);
+        return fs::canonicalize(&given).with_context(|| format!("MOXIE_BIN={}", given.to_string_lossy()));
     }
     let own = std::env::current_exe()?;
     let built = own.ancestors().skip(1).map(|directory| directory.join("moxie")).find(|path| path.is_file());

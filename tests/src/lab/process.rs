@@ -4,6 +4,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::sweep;
 use crate::{bounds, wait};
 
 /// What a program did.
@@ -37,8 +39,8 @@ impl Finished {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Collected,
+    stderr: Collected,
 }
 
 impl Running {
@@ -47,10 +49,9 @@ impl Running {
     /// # Errors
     /// It cannot be started.
     pub fn start(mut command: Command) -> Result<Self> {
-        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = started.with_context(|| format!("cannot start {:?}", command.get_program()))?;
-        let stdout = child.stdout.take().map(collect);
-        let stderr = child.stderr.take().map(collect);
+        let mut child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+        let stdout = Collected::from(child.stdout.take());
+        let stderr = Collected::from(child.stderr.take());
         Ok(Self { child, stdout, stderr })
     }
 
@@ -63,10 +64,21 @@ impl Running {
         if ended.is_err() {
             self.stop();
         }
-        let text = |reader: Option<JoinHandle<String>>| reader.and_then(|thread| thread.join().ok()).unwrap_or_default();
-        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
+        let (stdout, stderr) = (self.stdout.whole(), self.stderr.whole());
         let status = ended.with_context(|| format!("stdout:\n{stdout}\nstderr:\n{stderr}"))?;
         Ok(Finished { status, stdout, stderr })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed so far.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        self.stdout.so_far()
     }
 
     /// Sends it a signal.
@@ -90,6 +102,12 @@ impl Drop for Running {
     }
 }
 
+/// Starts `command` unless an interrupt is sweeping.
+pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
+    let _gate = sweep::gate();
+    command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))
+}
+
 /// Runs `command` to its end.
 ///
 /// # Errors
@@ -102,13 +120,37 @@ pub(super) fn pid(child: &Child) -> Result<Pid> {
     Ok(Pid::from_raw(i32::try_from(child.id())?))
 }
 
-fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What came before the pipe broke is still worth showing.
-        let _ = pipe.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// What comes out of a pipe, read as it comes so that the writer is never held up.
+#[derive(Debug)]
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Collected {
+    fn from(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&bytes);
+        let reader = pipe.map(|pipe| std::thread::spawn(move || collect(pipe, &shared)));
+        Self { bytes, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// Waits for the end of the pipe.
+    fn whole(&mut self) -> String {
+        let _ = self.reader.take().map(JoinHandle::join);
+        self.so_far()
+    }
+}
+
+fn collect(mut pipe: impl Read, into: &Mutex<Vec<u8>>) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+        into.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
+    }
 }
 
 /// Makes `command` enter a cgroup, a mount namespace and a network namespace before it executes.

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Once;
+use std::sync::{Once, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -41,6 +41,14 @@ pub(super) fn stale() {
     }
 }
 
+/// Held for reading by whoever makes something that a sweep would have to remove; an interrupt takes it for good.
+static GATE: RwLock<()> = RwLock::new(());
+
+/// Keeps an interrupt from sweeping until the guard is dropped; once one has come, never returns.
+pub(crate) fn gate() -> RwLockReadGuard<'static, ()> {
+    GATE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// From now on an interrupt removes this process's labs before it ends the process.
 pub(super) fn on_interrupt() {
     static WATCHED: Once = Once::new();
@@ -48,6 +56,7 @@ pub(super) fn on_interrupt() {
         std::thread::spawn(|| {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             let code = runtime.block_on(interrupted());
+            let _closed = GATE.write().unwrap_or_else(PoisonError::into_inner);
             labs_of(std::process::id());
             #[expect(clippy::exit, reason = "the default action of the signal that was caught")]
             std::process::exit(code);
@@ -72,17 +81,29 @@ fn labs_of(pid: u32) {
     let prefix = prefix(pid);
     for name in names(&prefix) {
         namespace(&name);
+        files(&name);
         if let Ok(hierarchy) = cgroup::hierarchy() {
             cgroup(&hierarchy.join(&name));
         }
     }
 }
 
-/// Names of namespaces and cgroups that start with `prefix`.
+/// Where the files of the lab `name` are.
+pub(super) fn directory(name: &str) -> PathBuf {
+    std::env::temp_dir().join(name)
+}
+
+/// Removes the files of a lab.
+pub(super) fn files(name: &str) {
+    // Files that are gone already are what was wanted.
+    let _ = fs::remove_dir_all(directory(name));
+}
+
+/// Names of namespaces, cgroups and directories that start with `prefix`.
 fn names(prefix: &str) -> Vec<String> {
     let hierarchy = cgroup::hierarchy().unwrap_or_default();
-    let mut found: Vec<String> = [Path::new(NAMES), &hierarchy]
-        .into_iter()
+    let mut found: Vec<String> = [PathBuf::from(NAMES), hierarchy, std::env::temp_dir()]
+        .iter()
         .filter_map(|directory| fs::read_dir(directory).ok())
         .flat_map(|entries| entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()))
         .filter(|name| name.starts_with(prefix))

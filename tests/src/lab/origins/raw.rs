@@ -14,7 +14,7 @@ pub(super) async fn greet(mut stream: TcpStream) -> Result<()> {
 
 /// Sends back whatever comes, as it comes, until the other side is done.
 pub(super) async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {
-    let mut buffer = [0; 16 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     loop {
         let count = stream.read(&mut buffer).await?;
         if count == 0 {
