@@ -1,3 +1,99 @@
-//! The spine: one connection through the stages, in order.
+//! The spine: one connection through the stages, in order, and nothing else.
 
+pub mod accept;
+pub mod act;
+pub mod decide;
+pub mod downstream;
+pub mod exchange;
+pub mod learned;
+pub mod original_dst;
+pub mod record;
 pub mod sniff;
+
+use std::sync::Arc;
+
+use crate::chain::Chain;
+use crate::clock::Clock;
+use crate::divert::Divert;
+use crate::drain::Drain;
+use crate::journal::{Journal, Reason};
+use crate::rulebook::RuleBook;
+use crate::scope::Scopes;
+use crate::telemetry::Metrics;
+use crate::tls::leaf_cache::LeafCache;
+use crate::upstream::Upstream;
+
+use accept::Accepted;
+use decide::Verdict;
+use learned::Learned;
+
+/// What every connection may use.
+#[derive(Debug)]
+pub struct Context {
+    /// How connections reach the agent.
+    pub divert: Arc<dyn Divert>,
+    /// The rules in force.
+    pub rules: Arc<RuleBook>,
+    /// Who is opted in.
+    pub scopes: Arc<Scopes>,
+    /// Where records go.
+    pub journal: Arc<Journal>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Certificates toward the application.
+    pub leaves: LeafCache,
+    /// The destination's side.
+    pub upstream: Upstream,
+    /// What earlier connections have taught.
+    pub learned: Learned,
+    /// Bounds of the sniffing stage.
+    pub sniff: sniff::Bounds,
+    /// Wall-clock time.
+    pub clock: Clock,
+    /// Ends the connections in good order.
+    pub drain: Drain,
+}
+
+/// Why a connection ended before its stages were through. The client is reset; the reason is recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnError {
+    /// See [`original_dst::Error`].
+    #[error("the original destination is not known")]
+    OriginalDst(#[source] original_dst::Error),
+    /// See [`sniff::Error`].
+    #[error("the first bytes could not be looked at")]
+    Sniff(#[source] sniff::Error),
+    /// See [`act::Error`].
+    #[error("the connection broke off")]
+    Act(#[source] act::Error),
+}
+
+impl ConnError {
+    /// What the record says, where the stage that failed knows better than the verdict.
+    fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::OriginalDst(error) => Some(error.reason()),
+            Self::Sniff(error) => Some(error.reason()),
+            Self::Act(error) => error.reason(),
+        }
+    }
+}
+
+/// Serves one accepted connection to its end and leaves exactly one record of it.
+pub async fn connection(conn: Accepted, cx: Arc<Context>) {
+    let log = Arc::clone(&conn.log);
+    if let Err(error) = stages(conn, &cx).await {
+        tracing::debug!(connection = log.id(), error = %Chain(&error), "connection ended early");
+        log.failed(error.reason());
+    }
+}
+
+async fn stages(conn: Accepted, cx: &Arc<Context>) -> Result<(), ConnError> {
+    let conn = original_dst::resolve(conn, cx).map_err(ConnError::OriginalDst)?;
+    let conn = sniff::look(conn, cx).await.map_err(ConnError::Sniff)?;
+    match decide::connection(&conn, cx) {
+        Verdict::Passthrough(reason) => act::passthrough::relay(conn, reason, cx).await,
+        Verdict::Intercept => act::intercept::serve(conn, cx).await,
+    }
+    .map_err(ConnError::Act)
+}

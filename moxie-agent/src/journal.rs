@@ -1,14 +1,30 @@
 //! What happened: the newest exchanges and connections, in memory, bounded by bytes.
 //!
-//! The API reads here and never waits for the store; the store's writer copies from here behind the data path.
+//! The API reads here and never waits for the store; the store's [`Writer`] is told of each record behind the data path.
+//!
+//! A record is kept when its exchange or connection has ended, and listings go by that order, the last ended first. (Ids sort by
+//! the beginning.) The cursor is the id of the last record of a page. New records come in before the first page and old ones
+//! leave behind the last, so a reader that follows the cursor meets no record twice and misses none that still exists.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+mod page;
+mod ring;
+mod writer;
+
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::events::Events;
+use self::ring::Ring;
+use self::writer::Queue;
+pub use self::writer::Writer;
+use crate::events::{Events, Kind};
 use crate::rules::RuleId;
 use crate::scope::Caller;
+use crate::store::{Store, StoreError};
 
 /// Protocol on a connection, as far as it was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -24,6 +40,19 @@ pub enum Protocol {
     Opaque,
 }
 
+impl Protocol {
+    /// Its name in JSON and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+            Self::Opaque => "opaque",
+        }
+    }
+}
+
 /// What was decided for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -34,6 +63,18 @@ pub enum ConnectionVerdict {
     Intercept,
     /// Made to fail, on purpose (a rule) or because no trusted original destination existed.
     Fault,
+}
+
+impl ConnectionVerdict {
+    /// Its name in JSON and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passthrough => "passthrough",
+            Self::Intercept => "intercept",
+            Self::Fault => "fault",
+        }
+    }
 }
 
 /// Why a connection went the way it went. Closed: metrics and tests rely on the names.
@@ -70,6 +111,29 @@ pub enum Reason {
     ClientClosed,
 }
 
+impl Reason {
+    /// Its name in JSON and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RuleCanName => "rule_can_name",
+            Self::NoRule => "no_rule",
+            Self::NotHttp => "not_http",
+            Self::ServerFirst => "server_first",
+            Self::SniffBound => "sniff_bound",
+            Self::OtherAlpn => "other_alpn",
+            Self::ClientRefusedAuthority => "client_refused_authority",
+            Self::AuthorityRefused => "authority_refused",
+            Self::UpstreamUntrusted => "upstream_untrusted",
+            Self::MintFailed => "mint_failed",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::NoOriginalDst => "no_original_dst",
+            Self::OwnSocket => "own_socket",
+            Self::ClientClosed => "client_closed",
+        }
+    }
+}
+
 /// What really happened to an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -82,6 +146,19 @@ pub enum Outcome {
     Rewritten,
     /// A rule made the call fail.
     Faulted,
+}
+
+impl Outcome {
+    /// Its name in JSON and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Responded => "responded",
+            Self::Rewritten => "rewritten",
+            Self::Faulted => "faulted",
+        }
+    }
 }
 
 /// Why an exchange has no complete answer.
@@ -169,7 +246,7 @@ pub struct Connection {
 pub struct Filter {
     /// Only records of this scope.
     pub scope: Option<String>,
-    /// Only exchanges that this rule fired for.
+    /// Only exchanges that this rule fired for (no connection is one, here and in every filter of exchanges).
     pub rule_id: Option<String>,
     /// Only exchanges with this outcome.
     pub outcome: Option<Outcome>,
@@ -179,7 +256,7 @@ pub struct Filter {
     pub status: Option<u16>,
     /// Only exchanges whose URL, or connections whose server name or destination, contains this text.
     pub contains: Option<String>,
-    /// Only exchanges of this connection.
+    /// Only exchanges of this connection, or the connection itself.
     pub connection_id: Option<String>,
     /// Only connections with this verdict.
     pub verdict: Option<ConnectionVerdict>,
@@ -200,47 +277,71 @@ pub struct Page<T> {
 
 /// The newest records, bounded by bytes.
 #[derive(Debug)]
-pub struct Journal {}
+pub struct Journal {
+    exchanges: Ring<Exchange>,
+    connections: Ring<Connection>,
+    events: Events,
+    /// What waits for the store; set by the one writer.
+    queue: OnceLock<Arc<Queue>>,
+}
 
 impl Journal {
     /// An empty journal that keeps about `bytes` of each kind of record and tells `events` of each new one.
     #[must_use]
     pub fn new(bytes: usize, events: Events) -> Self {
-        let _ = (bytes, events);
-        todo!()
+        Self { exchanges: Ring::new(bytes), connections: Ring::new(bytes), events, queue: OnceLock::new() }
+    }
+
+    /// Takes over the records of an earlier run, as older than everything here. Neither events nor the writer are told.
+    ///
+    /// # Errors
+    /// The store could not be read; the journal is as usable as before.
+    pub async fn preload(&self, store: &dyn Store) -> Result<(), StoreError> {
+        for exchange in store.newest_exchanges(self.exchanges.bound()).await? {
+            self.exchanges.push_oldest(Arc::new(exchange));
+        }
+        for connection in store.newest_connections(self.connections.bound()).await? {
+            self.connections.push_oldest(Arc::new(connection));
+        }
+        Ok(())
     }
 
     /// Keeps an exchange.
     pub fn exchange(&self, record: Exchange) {
-        let _ = record;
-        todo!()
+        self.events.send(Kind::Exchange, &record);
+        let record = Arc::new(record);
+        if let Some(queue) = self.queue.get() {
+            queue.push(writer::Record::Exchange(record.clone()));
+        }
+        self.exchanges.push(record);
     }
 
     /// Keeps a connection.
     pub fn connection(&self, record: Connection) {
-        let _ = record;
-        todo!()
+        self.events.send(Kind::Connection, &record);
+        let record = Arc::new(record);
+        if let Some(queue) = self.queue.get() {
+            queue.push(writer::Record::Connection(record.clone()));
+        }
+        self.connections.push(record);
     }
 
     /// Exchanges, newest first.
     #[must_use]
     pub fn exchanges(&self, filter: &Filter) -> Page<Exchange> {
-        let _ = filter;
-        todo!()
+        page::read(&self.exchanges, filter)
     }
 
     /// Connections, newest first.
     #[must_use]
     pub fn connections(&self, filter: &Filter) -> Page<Connection> {
-        let _ = filter;
-        todo!()
+        page::read(&self.connections, filter)
     }
 
     /// One exchange.
     #[must_use]
     pub fn find_exchange(&self, id: &str) -> Option<Exchange> {
-        let _ = id;
-        todo!()
+        self.exchanges.find(id).as_deref().cloned()
     }
 }
 
@@ -249,3 +350,6 @@ impl Journal {
 pub fn record_id() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
+
+#[cfg(test)]
+mod tests;

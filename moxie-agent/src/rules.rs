@@ -1,20 +1,34 @@
 //! Rules: what a user asked for, compiled so that one request is decided in about constant time.
 //!
 //! Pure: no I/O, no clock and no dice of its own; time and the seed are handed in.
-//! [`spec`] parses and validates, [`set`] compiles and decides, [`explain`] says why, [`shorthand`] reads the command line's form.
+//! [`spec`] parses and validates, [`set`] compiles and decides, [`explain`] says why, [`view`] shows, [`shorthand`] reads the
+//! command line's form. Inside, `pattern` reads a url, `index` holds many of them, `reach` tells which hosts one can name.
 
+pub mod explain;
 pub mod set;
+pub mod shorthand;
 pub mod spec;
+pub mod status;
+pub mod view;
+
+mod draw;
+mod index;
+mod pattern;
+mod reach;
+mod when;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use explain::Explanation;
 pub use set::RuleSet;
 pub use spec::RuleSpec;
+pub use status::Status;
+pub use view::{RuleBody, RuleView, view};
 
 /// Opaque, stable name of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
@@ -57,4 +71,27 @@ pub struct Tally {
     pub last_hit_ms: AtomicI64,
     /// How many matching requests the percentage was drawn for; makes a seeded run repeatable.
     pub draws: AtomicU64,
+}
+
+impl Tally {
+    /// Counters of a rule that may fire `mock_count` times; -1 is no limit.
+    #[must_use]
+    pub fn new(mock_count: i64) -> Self {
+        Self { remaining: AtomicI64::new(mock_count), ..Self::default() }
+    }
+
+    /// Takes one firing; false if none is left.
+    fn take(&self, now: Timestamp) -> bool {
+        let one_less = |remaining: i64| match remaining {
+            0 => None,
+            unlimited if unlimited < 0 => Some(unlimited),
+            some => Some(some - 1),
+        };
+        let taken = self.remaining.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok();
+        if taken {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            self.last_hit_ms.fetch_max(now.as_millisecond(), Ordering::Relaxed);
+        }
+        taken
+    }
 }

@@ -1,8 +1,15 @@
 //! What outlives the agent: rules, their counts, scopes and records, behind one trait with a file per database.
 
+#[cfg(test)]
+mod contract;
+pub mod down;
+#[cfg(test)]
+pub(crate) mod faulty;
 pub mod sqlite;
 
+use std::error::Error;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -54,9 +61,28 @@ pub struct StoredScope {
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The `--store` URL is none of the known ones.
-    #[error("`{0}` is not a store: write sqlite:///path/to/file or sqlite::memory:")]
+    /// The `--store` URL is none of the known ones. Whatever may hold a password is left out.
+    #[error("`{0}` is not a store: write sqlite:///absolute/path/to/file or sqlite::memory:")]
     UnknownUrl(String),
+    /// The `--store` URL names PostgreSQL.
+    #[error("this version keeps its store in SQLite only: write sqlite:///absolute/path/to/file instead of postgres://")]
+    PostgresUrl,
+    /// The place of a database file could not be made.
+    #[error("cannot make {}", path.display())]
+    Make {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database could not be opened a while ago, and it is too early to try again.
+    #[error("the store {place} is down: {reason}")]
+    Down {
+        /// Where.
+        place: String,
+        /// Why, with all causes.
+        reason: String,
+    },
     /// The database could not be opened.
     #[error("cannot open the store {place}")]
     Open {
@@ -91,34 +117,65 @@ pub enum StoreError {
     },
 }
 
-/// A database. The data path never waits for it.
+/// A database. The data path never waits for it, and every call ends within a bounded time.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
-    /// Every rule, in order of creation.
-    async fn rules(&self) -> Result<Vec<StoredRule>, StoreError>;
+    /// Every rule, in order of creation; in the place of a row that does not read back, which row that is.
+    async fn rules(&self) -> Result<Vec<Result<StoredRule, StoreError>>, StoreError>;
     /// Inserts or replaces rules, all or none.
     async fn put_rules(&self, rules: &[StoredRule]) -> Result<(), StoreError>;
     /// Removes a rule; false if there was none.
     async fn delete_rule(&self, id: &RuleId) -> Result<bool, StoreError>;
     /// Writes counts of rules that still exist, all or none.
     async fn put_counts(&self, counts: &[(RuleId, Counts)]) -> Result<(), StoreError>;
-    /// Every scope, oldest first.
+    /// Every scope, oldest first. A row that does not read back is logged and left out.
     async fn scopes(&self) -> Result<Vec<StoredScope>, StoreError>;
     /// Inserts or replaces a scope.
     async fn put_scope(&self, scope: &StoredScope) -> Result<(), StoreError>;
     /// Removes a scope; false if there was none.
     async fn delete_scope(&self, id: &str) -> Result<bool, StoreError>;
-    /// Appends records, then drops the oldest of each kind beyond `keep_bytes`.
+    /// Appends records, then drops the oldest of each kind beyond `keep_bytes`, all or none. A record that is there already is skipped.
     async fn append(
         &self,
         exchanges: &[Arc<Exchange>],
         connections: &[Arc<Connection>],
         keep_bytes: u64,
     ) -> Result<(), StoreError>;
-    /// The newest exchanges, newest first, about `bytes` of them.
+    /// The newest exchanges, newest first, at most `bytes` of JSON. A row that does not read back is logged and left out.
     async fn newest_exchanges(&self, bytes: u64) -> Result<Vec<Exchange>, StoreError>;
-    /// The newest connections, newest first, about `bytes` of them.
+    /// The newest connections, as [`Store::newest_exchanges`].
     async fn newest_connections(&self, bytes: u64) -> Result<Vec<Connection>, StoreError>;
     /// Closes the database in good order.
     async fn close(&self);
+}
+
+/// Opens the store that `url` names.
+///
+/// # Errors
+/// The URL is not understood, or the database cannot be opened now.
+pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(sqlite::Sqlite::open(&sqlite::Place::parse(url)?).await?))
+}
+
+/// Opens the store that `url` names; one that cannot be opened now fails every call, and opens once it can be.
+///
+/// # Errors
+/// Only for a URL that is not understood: waiting would not mend it.
+pub async fn open_or_down(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(down::Reopening::open(sqlite::Place::parse(url)?).await))
+}
+
+/// An error with all its causes, for a line that a person reads.
+pub(crate) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some libraries print their cause as part of themselves.
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
 }

@@ -1,8 +1,35 @@
-//! Stage 3 of 6: a bounded, timed look at the first bytes. In: `Located`. Out: `Sniffed`. Never: consumes a byte.
+//! Stage 3 of 6: a bounded, timed look at the first bytes.
+//!
+//! In: `Located`. Out: `Sniffed`. Never: consumes a byte; the application's bytes stay in the socket until somebody acts.
+//! A server that speaks first is noticed by dialling it when the client stays silent: whoever speaks first decides.
 
 pub mod client_hello;
 pub mod http1;
 pub mod http2;
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Context;
+use super::downstream::reset;
+use super::original_dst::Located;
+use super::record::ConnectionLog;
+use crate::divert::Origin;
+use crate::journal::Reason;
+use crate::upstream::DialError;
+use client_hello::ClientHello;
+
+/// First size of the buffer that bytes are peeked into; it grows to the bound.
+const FIRST_BUFFER: usize = 4096;
+/// How HTTP/2 with prior knowledge begins (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How far a parser came with the bytes seen so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,4 +40,202 @@ pub enum Progress<T> {
     Partial,
     /// Not this protocol.
     Other,
+}
+
+/// Bounds of the look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// How long a silent client is waited for before the destination is dialled.
+    pub first_byte: Duration,
+    /// How long a recognisable beginning may take to become complete.
+    pub timeout: Duration,
+    /// How many bytes are looked at.
+    pub max_bytes: usize,
+}
+
+/// What the first bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FirstBytes {
+    /// A complete ClientHello.
+    Tls(ClientHello),
+    /// A complete HTTP/1 request head.
+    Http1(http1::Head),
+    /// An HTTP/2 preface and the first request; none where the client waits for the server before it asks.
+    Http2(Option<http2::Head>),
+    /// None of these, and why that was concluded.
+    Opaque(Reason),
+}
+
+/// A connection whose first bytes are known. They are still unread.
+#[derive(Debug)]
+pub struct Sniffed {
+    /// The application's side.
+    pub stream: TcpStream,
+    /// What the kernel remembered.
+    pub origin: Origin,
+    /// What the first bytes are.
+    pub first: FirstBytes,
+    /// The destination, where it was dialled meanwhile.
+    pub dialled: Option<TcpStream>,
+    /// The record.
+    pub log: Arc<ConnectionLog>,
+}
+
+/// Why a connection ended in this stage.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The application's socket failed.
+    #[error("cannot read from the application")]
+    Read(#[source] io::Error),
+    /// The application closed without a byte.
+    #[error("the application closed before it sent anything")]
+    Closed,
+    /// The destination of a silent client could not be dialled; the client has been reset.
+    #[error("cannot dial the destination of a silent client")]
+    Dial(#[source] DialError),
+}
+
+impl Error {
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Read(_) | Self::Closed => Reason::ClientClosed,
+            Self::Dial(_) => Reason::UpstreamFailed,
+        }
+    }
+}
+
+/// Looks at the first bytes of a connection.
+///
+/// # Errors
+/// The connection ended before anything could be seen.
+pub async fn look(conn: Located, cx: &Context) -> Result<Sniffed, Error> {
+    let Located { stream, origin, log } = conn;
+    let speaker = first_speaker(&stream, &origin, cx).await;
+    let (dialled, first) = match speaker {
+        Ok(Speaker::Client(dialled)) => (dialled, recognise(&stream, &cx.sniff).await?),
+        Ok(Speaker::Server(dialled)) => (Some(dialled), FirstBytes::Opaque(Reason::ServerFirst)),
+        Err(error @ Error::Dial(_)) => {
+            reset(stream);
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
+    log.sniffed(&first);
+    Ok(Sniffed { stream, origin, first, dialled, log })
+}
+
+/// Who spoke first, and the destination where it had to be dialled to find out.
+enum Speaker {
+    Client(Option<TcpStream>),
+    Server(TcpStream),
+}
+
+async fn first_speaker(stream: &TcpStream, origin: &Origin, cx: &Context) -> Result<Speaker, Error> {
+    let destination = origin.destination;
+    let wait = if cx.learned.server_first.contains(&destination) { Duration::ZERO } else { cx.sniff.first_byte };
+    if let Ok(seen) = timeout(wait, has_bytes(stream)).await {
+        return seen.map(|()| Speaker::Client(None));
+    }
+    let dialled = cx.upstream.dial(origin).await.map_err(Error::Dial)?;
+    tokio::select! {
+        biased;
+        seen = has_bytes(stream) => seen.map(|()| Speaker::Client(Some(dialled))),
+        _ = dialled.readable() => {
+            cx.learned.server_first.insert(destination);
+            Ok(Speaker::Server(dialled))
+        }
+    }
+}
+
+/// Completes when the application has sent a byte.
+async fn has_bytes(stream: &TcpStream) -> Result<(), Error> {
+    match peek_beyond(stream, &mut [0], 0).await.map_err(Error::Read)? {
+        Peeked::Bytes(_) => Ok(()),
+        Peeked::Closed => Err(Error::Closed),
+    }
+}
+
+async fn recognise(stream: &TcpStream, bounds: &Bounds) -> Result<FirstBytes, Error> {
+    let mut deadline = Instant::now() + bounds.timeout;
+    let mut buffer = vec![0; FIRST_BUFFER.min(bounds.max_bytes)];
+    let mut seen = 0;
+    loop {
+        let peeked = timeout_at(deadline, peek_beyond(stream, &mut buffer, seen)).await;
+        match peeked {
+            Ok(Ok(Peeked::Bytes(count))) => seen = count,
+            Ok(Err(error)) => return Err(Error::Read(error)),
+            Ok(Ok(Peeked::Closed)) | Err(_) => return Ok(unfinished(buffer.get(..seen).unwrap_or_default())),
+        }
+        if let Some(first) = parse(buffer.get(..seen).unwrap_or_default()) {
+            return Ok(first);
+        }
+        if buffer.starts_with(HTTP2_PREFACE) {
+            // A client that waits for the server's SETTINGS before it asks must not wait for us.
+            deadline = deadline.min(Instant::now() + bounds.first_byte);
+        }
+        if seen == buffer.len() {
+            if seen >= bounds.max_bytes {
+                return Ok(unfinished(&buffer));
+            }
+            buffer.resize((seen * 4).min(bounds.max_bytes), 0);
+        }
+    }
+}
+
+/// What the bytes are, once that is certain.
+fn parse(bytes: &[u8]) -> Option<FirstBytes> {
+    let candidates = [
+        client_hello::parse(bytes).map(FirstBytes::Tls),
+        http2::parse(bytes).map(|head| FirstBytes::Http2(Some(head))),
+        http1::parse(bytes).map(FirstBytes::Http1),
+    ];
+    let open = candidates.contains(&Progress::Partial);
+    let done = candidates.into_iter().find_map(|candidate| match candidate {
+        Progress::Done(first) => Some(first),
+        Progress::Partial | Progress::Other => None,
+    });
+    done.or((!open).then_some(FirstBytes::Opaque(Reason::NotHttp)))
+}
+
+/// What to make of a beginning that does not go on: an HTTP/2 client may rightly wait for the server's preface.
+fn unfinished(bytes: &[u8]) -> FirstBytes {
+    if bytes.starts_with(HTTP2_PREFACE) {
+        return FirstBytes::Http2(None);
+    }
+    FirstBytes::Opaque(Reason::SniffBound)
+}
+
+impl<T> Progress<T> {
+    fn map<U>(self, make: impl FnOnce(T) -> U) -> Progress<U> {
+        match self {
+            Self::Done(value) => Progress::Done(make(value)),
+            Self::Partial => Progress::Partial,
+            Self::Other => Progress::Other,
+        }
+    }
+}
+
+enum Peeked {
+    /// This many bytes are in the socket, and in the buffer.
+    Bytes(usize),
+    /// No more will come.
+    Closed,
+}
+
+/// Waits until more than `seen` bytes are in the socket and copies them; they stay there.
+async fn peek_beyond(stream: &TcpStream, buffer: &mut [u8], seen: usize) -> io::Result<Peeked> {
+    loop {
+        let ready = stream.ready(Interest::READABLE).await?;
+        let peeked = stream.try_io(Interest::READABLE, || {
+            let count = recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?;
+            // "Would block" makes the runtime wait for the next arrival instead of for what is there already.
+            if count > seen { Ok(count) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        });
+        match peeked {
+            Ok(count) => return Ok(Peeked::Bytes(count)),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            Err(_) if ready.is_read_closed() => return Ok(Peeked::Closed),
+            Err(_) => {}
+        }
+    }
 }

@@ -1,14 +1,27 @@
 //! The compiled rule set: immutable, swapped as a whole, asked on the data path.
 
+mod action;
+mod explain;
+mod judge;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
-use super::Rule;
+use super::index::Index;
+use super::spec::MatchMode;
+use super::{Rule, draw};
 use crate::scope::Caller;
+pub(super) use action::DEFAULT_MEDIA_TYPE;
+pub(super) use judge::Failure;
+use judge::Text;
 
 /// The facts of one request that rules look at.
 #[derive(Clone, Copy, Debug)]
@@ -71,41 +84,138 @@ pub struct Rewrite {
 
 /// An immutable set of rules, ready to be asked from many tasks at once.
 #[derive(Debug, Default)]
-pub struct RuleSet {}
+pub struct RuleSet {
+    /// In the order in which they are tried; the indexes name them by their place.
+    rules: Vec<Prepared>,
+    /// The urls of enabled rules.
+    urls: Index,
+    /// The hosts of enabled `search` rules.
+    hosts: Index,
+}
+
+/// A rule with what firing it takes.
+#[derive(Debug)]
+struct Prepared {
+    rule: Arc<Rule>,
+    /// `None`: the file of the body could not be read, so the rule must not fire.
+    action: Option<Action>,
+    draw_key: u64,
+}
 
 impl RuleSet {
     /// Compiles `rules`, in any order. `seed` drives `percentage`. May take a while: never call it on the data path.
+    ///
+    /// Rules whose body is a file do not fire; [`RuleSet::compile_with`] takes the files.
     #[must_use]
     pub fn compile(rules: Vec<Arc<Rule>>, seed: u64) -> Self {
-        let _ = (rules, seed);
-        todo!()
+        Self::compile_with(rules, seed, &|_| None)
+    }
+
+    /// As [`RuleSet::compile`]; `files` reads the body at a relative path, `None` if it cannot.
+    #[must_use]
+    pub fn compile_with(mut rules: Vec<Arc<Rule>>, seed: u64, files: &dyn Fn(&str) -> Option<Bytes>) -> Self {
+        rules.sort_by_key(|rule| (Reverse(rule.spec.priority), rule.seq));
+        let prepare = |rule: Arc<Rule>| Prepared {
+            action: action::prepare(&rule.spec, files),
+            draw_key: draw::key(&rule.spec, seed),
+            rule,
+        };
+        let rules: Vec<Prepared> = rules.into_iter().map(prepare).collect();
+        let enabled = || (0..).zip(&rules).filter(|(_, prepared)| prepared.rule.spec.enable);
+        let urls = Index::build(enabled().map(|(place, prepared)| (prepared.rule.spec.url.atoms().clone(), place)));
+        let hosts = Index::build(enabled().flat_map(|(place, prepared)| {
+            prepared.rule.spec.hosts.iter().map(move |host| (host.atoms().clone(), place))
+        }));
+        Self { rules, urls, hosts }
     }
 
     /// Whether some rule that could fire at `now` can name a request to `authority` (the connection-level question).
     #[must_use]
     pub fn can_name(&self, authority: &str, now: Timestamp) -> bool {
-        let _ = (authority, now);
-        todo!()
+        let text = format!("{authority}/");
+        let mut urls = self.urls.walk();
+        urls.read(&text);
+        let by_url = |prepared: &Prepared| {
+            let spec = &prepared.rule.spec;
+            spec.match_mode != MatchMode::Search && prepared.is_live(now) && spec.url.can_go_on_after(&text)
+        };
+        let mut hosts = self.hosts.walk();
+        hosts.read(authority);
+        let by_host = |prepared: &Prepared| prepared.is_live(now) && prepared.names_host(authority);
+        self.at(urls.possible()).any(by_url) || self.at(hosts.matched()).any(by_host)
     }
 
     /// Whether some rule could fire at `now` at all.
     #[must_use]
     pub fn is_armed(&self, now: Timestamp) -> bool {
-        let _ = now;
-        todo!()
+        self.rules.iter().any(|prepared| prepared.is_live(now))
     }
 
     /// The first rule in order that matches and could be taken; its count is taken with it.
     #[must_use]
     pub fn decide(&self, request: &Request<'_>, now: Timestamp) -> Option<Hit> {
-        let _ = (request, now);
-        todo!()
+        let text = Text::of(request);
+        let named = self.named(&text);
+        self.at(named.into_iter()).find_map(|prepared| {
+            let matches = prepared.failure(request, &text, true, now).is_none();
+            if matches && prepared.is_drawn() { prepared.fire(now) } else { None }
+        })
+    }
+
+    /// The places of the enabled rules whose url covers the text, in order.
+    fn named(&self, text: &Text) -> Vec<u32> {
+        let (path, query) = text.split();
+        let mut walk = self.urls.walk();
+        walk.read(path);
+        let mut named: Vec<u32> = walk.matched().collect();
+        if !query.is_empty() {
+            walk.read(query);
+            named.extend(walk.matched());
+        }
+        named.sort_unstable();
+        named.dedup();
+        named
+    }
+
+    fn at(&self, places: impl Iterator<Item = u32>) -> impl Iterator<Item = &Prepared> {
+        places.filter_map(|place| self.rules.get(place as usize))
+    }
+}
+
+impl Prepared {
+    fn names_host(&self, authority: &str) -> bool {
+        self.rule.spec.hosts.iter().any(|host| host.matches(authority))
+    }
+
+    /// Draws the dice of `percentage`. A sure rule does not draw.
+    fn is_drawn(&self) -> bool {
+        let percentage = self.rule.spec.percentage;
+        percentage >= 100.0
+            || draw::falls(self.draw_key, self.rule.tally.draws.fetch_add(1, Ordering::Relaxed), percentage)
+    }
+
+    /// Takes one count; `None` if another request took the last.
+    fn fire(&self, now: Timestamp) -> Option<Hit> {
+        let action = self.action.clone()?;
+        self.rule.tally.take(now).then(|| Hit {
+            rule: Arc::clone(&self.rule),
+            delay: self.rule.spec.response_delay,
+            action,
+        })
     }
 }
 
 /// Lower-cases a Host or `:authority` value and drops a trailing dot of the name and the default port of `scheme`.
 #[must_use]
 pub fn normal_authority(authority: &str, scheme: &str) -> String {
-    let _ = (authority, scheme);
-    todo!()
+    // Credentials are no part of what is asked for.
+    let authority = authority.rsplit('@').next().unwrap_or_default().to_lowercase();
+    let default_port = if scheme == "https" { "443" } else { "80" };
+    // The colons of an IPv6 address are inside its brackets.
+    let (name, port) = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, port),
+        _ => (authority.as_str(), ""),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if port.is_empty() || port == default_port { name.to_owned() } else { format!("{name}:{port}") }
 }

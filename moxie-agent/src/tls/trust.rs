@@ -1,6 +1,19 @@
 //! Making a child process trust the authority: one bundle file, the variables of the common runtimes, bundle paths to cover.
+//!
+//! A variable that *replaces* a runtime's roots gets a bundle of the roots it would have had plus the authority; one that *adds* to
+//! them gets the authority alone. What the child's environment presets keeps its meaning: its files go into the bundles.
+//! Which variable does what in which runtime: docs/guide/trust.md.
+
+mod bundle;
+mod java;
+mod write;
 
 use std::path::{Path, PathBuf};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject};
+
+use bundle::{Bundles, Source};
 
 /// Where distributions keep the bundle that OpenSSL, Go and others read.
 pub const BUNDLE_PATHS: [&str; 6] = [
@@ -12,12 +25,63 @@ pub const BUNDLE_PATHS: [&str; 6] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// Variables that replace a runtime's roots, each with the variables that the runtime reads in its stead when it is not set.
+const REPLACING: [(&str, &[&str]); 10] = [
+    ("SSL_CERT_FILE", &[]),
+    ("CURL_CA_BUNDLE", &["SSL_CERT_FILE"]),
+    ("REQUESTS_CA_BUNDLE", &["CURL_CA_BUNDLE"]),
+    ("AWS_CA_BUNDLE", &["REQUESTS_CA_BUNDLE"]),
+    ("PIP_CERT", &["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]),
+    ("CARGO_HTTP_CAINFO", &["SSL_CERT_FILE"]),
+    ("PERL_LWP_SSL_CA_FILE", &["SSL_CERT_FILE"]),
+    ("GIT_SSL_CAINFO", &[]),
+    ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", &[]),
+    ("HTTPLIB2_CA_CERTS", &[]),
+];
+/// Replaces the roots too, but only programs of one distribution read it: left alone unless somebody set it.
+const NIX: &str = "NIX_SSL_CERT_FILE";
+/// Variables that add to a runtime's roots.
+const ADDING: [&str; 2] = ["NODE_EXTRA_CA_CERTS", "DENO_CERT"];
+
 /// Why trust could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// Replaced by the real list.
-    #[error("trust")]
-    Unwritten,
+    /// A file of roots could not be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file of the trust set could not be written.
+    #[error("cannot write {}", path.display())]
+    Unwritable {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Variables are text, and so the directory has to be.
+    #[error("{} is not UTF-8; name another directory", path.display())]
+    NotText {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// What was given as the authority's certificate is none.
+    #[error("the authority's certificate is not PEM")]
+    Authority {
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// The trust store for Java could not be made.
+    #[error("cannot make the trust store {}", path.display())]
+    JavaStore {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: p12_keystore::error::Error,
+    },
 }
 
 /// What a child needs in order to trust the authority.
@@ -27,22 +91,137 @@ pub struct Trust {
     pub variables: Vec<(String, String)>,
     /// Files to bind: (what, over which existing path).
     pub binds: Vec<(PathBuf, PathBuf)>,
+    /// What the user should know: presets that name nothing, settings that keep a runtime from trusting the authority.
+    pub warnings: Vec<String>,
 }
 
 /// Writes the files of a trust set into `dir` and says which variables and binds a child needs.
 ///
 /// `preset` is the child's own environment: a variable that is already set keeps its meaning, since its file is merged into the bundle.
+/// The files are world-readable, since children may run as anyone, and replaced whole, since children may be reading them.
 ///
 /// # Errors
 /// A file that cannot be read or written, by name.
 pub fn prepare(authority_pem: &str, dir: &Path, preset: impl Fn(&str) -> Option<String>) -> Result<Trust, TrustError> {
-    let _ = (authority_pem, dir, preset);
-    todo!()
+    let preset = |name: &str| preset(name).filter(|value| !value.is_empty());
+    let authority =
+        CertificateDer::from_pem_slice(authority_pem.as_bytes()).map_err(|source| TrustError::Authority { source })?;
+    write::directory(dir)?;
+    let authority_file = write::file(dir, "ca.pem", authority_pem.as_bytes())?;
+    let mut trust = Trust { variables: Vec::new(), binds: Vec::new(), warnings: Vec::new() };
+    let mut bundles = Bundles::new(authority_pem, dir)?;
+
+    for (variable, instead) in REPLACING {
+        let source = chosen(variable, instead, &preset, &mut trust.warnings);
+        trust.set(variable, &bundles.replacing(variable, source, &preset)?)?;
+    }
+    if preset(NIX).is_some() {
+        let source = chosen(NIX, &[], &preset, &mut trust.warnings);
+        trust.set(NIX, &bundles.replacing(NIX, source, &preset)?)?;
+    }
+    for variable in ADDING {
+        let file = match chosen(variable, &[], &preset, &mut trust.warnings) {
+            Source::Host => authority_file.clone(),
+            Source::Named(path) => bundles.extending(variable, &path)?,
+        };
+        trust.set(variable, &file)?;
+    }
+    let host = bundles.host()?;
+    java::add(&mut trust, dir, bundles.host_roots(), &authority, preset("JAVA_TOOL_OPTIONS"))?;
+    add_php(&mut trust, dir, &preset)?;
+    trust.binds = existing_bundles().into_iter().map(|covered| (host.clone(), covered)).collect();
+    Ok(trust)
 }
 
 /// The roots that a child's environment names (`SSL_CERT_FILE` and friends): what `moxie run` adds to the upstream roots.
+///
+/// Only files that exist and hold nothing but good PEM, each once. Directories (`SSL_CERT_DIR`) are left out: what only they hold is not
+/// verified upstream, so such a destination passes through untouched.
 #[must_use]
 pub fn preset_bundles(preset: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
-    let _ = preset;
-    todo!()
+    let replacing = REPLACING.iter().map(|(variable, _)| *variable);
+    let mut found: Vec<PathBuf> = Vec::new();
+    for variable in replacing.chain([NIX]).chain(ADDING) {
+        let Some(path) = preset(variable).and_then(|value| std::fs::canonicalize(value).ok()) else { continue };
+        if !found.contains(&path) && path.is_file() && is_bundle(&path) {
+            found.push(path);
+        }
+    }
+    found
 }
+
+impl Trust {
+    fn set(&mut self, variable: &str, value: &Path) -> Result<(), TrustError> {
+        self.variables.push((variable.to_owned(), text(value)?.to_owned()));
+        Ok(())
+    }
+
+    /// The value given to `variable` so far.
+    #[must_use]
+    pub fn variable(&self, variable: &str) -> Option<&str> {
+        self.variables.iter().find(|(name, _)| name == variable).map(|(_, value)| value.as_str())
+    }
+}
+
+fn text(path: &Path) -> Result<&str, TrustError> {
+    path.to_str().ok_or_else(|| TrustError::NotText { path: path.into() })
+}
+
+/// Whose roots the bundle of `variable` continues: the file that it, or what stands in for it, names; else the host's.
+fn chosen(
+    variable: &str,
+    instead: &[&str],
+    preset: &impl Fn(&str) -> Option<String>,
+    warnings: &mut Vec<String>,
+) -> Source {
+    for name in std::iter::once(&variable).chain(instead) {
+        let Some(path) = preset(name).map(PathBuf::from) else { continue };
+        if path.is_file() || path.is_dir() {
+            return Source::Named(path);
+        }
+        // Said once, for the variable itself, not for each that looks at it.
+        if *name == variable {
+            warnings
+                .push(format!("{name} names {}, which is no file: the host's roots take its place", path.display()));
+        }
+    }
+    Source::Host
+}
+
+/// PHP's own settings win over `SSL_CERT_FILE`, and one more directory of settings is read last.
+fn add_php(trust: &mut Trust, dir: &Path, preset: &impl Fn(&str) -> Option<String>) -> Result<(), TrustError> {
+    let bundle = trust.variable("SSL_CERT_FILE").unwrap_or_default();
+    let settings = format!("openssl.cafile = \"{bundle}\"\ncurl.cainfo = \"{bundle}\"\n");
+    let directory = dir.join("php");
+    write::directory(&directory)?;
+    write::file(&directory, "moxie.ini", settings.as_bytes())?;
+    // An empty element stands for the directory compiled into PHP.
+    let scanned = format!("{}:{}", preset("PHP_INI_SCAN_DIR").unwrap_or_default(), text(&directory)?);
+    trust.variables.push(("PHP_INI_SCAN_DIR".to_owned(), scanned));
+    Ok(())
+}
+
+/// The real files behind [`BUNDLE_PATHS`], each once: a bind over a symbolic link would cover what it points to anyway.
+fn existing_bundles() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for path in BUNDLE_PATHS.iter().filter_map(|path| std::fs::canonicalize(path).ok()) {
+        if path.is_file() && !found.contains(&path) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Whether [`super::originate::Originate::load`] would take the file.
+fn is_bundle(path: &Path) -> bool {
+    let certificates = || {
+        let content = std::fs::read(path).ok()?;
+        CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>().ok()
+    };
+    let usable =
+        |found: Vec<CertificateDer<'static>>| rustls::RootCertStore::empty().add_parsable_certificates(found).0 > 0;
+    certificates().is_some_and(usable)
+}
+
+#[cfg(test)]
+mod tests;

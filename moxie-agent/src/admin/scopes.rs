@@ -1,0 +1,235 @@
+//! `/api/v1/scopes`: who is opted in.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AdminState;
+use super::problem::{Refusal, wrong};
+use super::request::{JsonBody, Paging, Params, page_size};
+use crate::events::Kind;
+use crate::journal::Page;
+use crate::rules::spec::Problem;
+use crate::scope::registry::Target;
+use crate::scope::{Mode, Scope, ScopeId, ScopeSpec};
+use crate::store::StoredScope;
+
+pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
+    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove))
+}
+
+/// What to opt in: exactly one of `cgroup` and `pid`.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"cgroup": "/sys/fs/cgroup/system.slice/shop.service", "mode": "rules"}))]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document; the body is read field by field")]
+struct NewScope {
+    /// A cgroup v2 directory, absolute; everything below it comes along. Restored when the agent starts again.
+    #[schema(nullable = false)]
+    cgroup: Option<String>,
+    /// A process and its descendants. Not restored.
+    #[schema(nullable = false, minimum = 1)]
+    pid: Option<u32>,
+    /// How much of its traffic comes to the agent.
+    #[schema(nullable = false, default = "rules")]
+    mode: Option<Mode>,
+}
+
+/// Lists the scopes
+///
+/// Oldest first.
+#[utoipa::path(
+    get, path = "/api/v1/scopes", tag = "scopes", operation_id = "listScopes", params(Paging),
+    responses((status = 200, description = "The scopes in force", body = Page<Scope>), (status = 400, description = "The query does not read"))
+)]
+async fn list(
+    State(state): State<Arc<AdminState>>,
+    Params(paging): Params<Paging>,
+) -> Result<Json<Page<Scope>>, Refusal> {
+    let size = page_size(paging.limit)?;
+    let scopes = state.scopes.list();
+    let start = match &paging.cursor {
+        None => 0,
+        Some(last) => scopes.iter().position(|scope| scope.id.0 == *last).map_or(scopes.len(), |at| at + 1),
+    };
+    let items: Vec<Scope> = scopes.iter().skip(start).take(size).cloned().collect();
+    let more = start + items.len() < scopes.len();
+    let next = items.last().filter(|_| more).map(|scope| scope.id.0.clone());
+    Ok(Json(Page { items, next }))
+}
+
+/// Opts in
+///
+/// Connections made from then on are diverted; those that are open already are left alone. An equal scope again gives the existing one.
+#[utoipa::path(
+    post, path = "/api/v1/scopes", tag = "scopes", operation_id = "addScope", request_body = NewScope,
+    responses(
+        (status = 201, description = "Opted in", body = Scope, headers(("Location" = String, description = "Where the scope is"))),
+        (status = 200, description = "An equal scope is in force already: here it is", body = Scope),
+        (status = 400, description = "The body is not JSON"),
+        (status = 413, description = "The body is too large"),
+        (status = 415, description = "The body is not declared as JSON"),
+        (status = 422, description = "Not a scope, or one that cannot be had: every problem"),
+        (status = 503, description = "The store did not take it; nothing is changed"),
+    )
+)]
+async fn add(State(state): State<Arc<AdminState>>, JsonBody(body): JsonBody) -> Result<Response, Refusal> {
+    let spec = read(&body).map_err(Refusal::Invalid)?;
+    let stored = spec_json(&spec);
+    let now = state.clock.now();
+    let worker = Arc::clone(&state);
+    let added = tokio::task::spawn_blocking(move || worker.scopes.add(spec, now)).await;
+    let (scope, is_new) = added.map_err(|_| Refusal::Broken)?.map_err(Refusal::Scope)?;
+    if !is_new {
+        return Ok(Json(scope).into_response());
+    }
+    if let Some(spec) = stored {
+        persist(&state, &scope, spec).await?;
+    }
+    state.events.send(Kind::Scope, &ScopeEvent { change: Change::Added, scope: &scope });
+    let location = format!("/api/v1/scopes/{}", scope.id);
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(scope)).into_response())
+}
+
+/// Writes a scope down; one that cannot be written down is taken back, so that the answer is true after a restart too.
+async fn persist(state: &Arc<AdminState>, scope: &Scope, spec: Value) -> Result<(), Refusal> {
+    let row = StoredScope { id: scope.id.0.clone(), spec, created_at: scope.created_at };
+    let Err(source) = state.store.put_scope(&row).await else { return Ok(()) };
+    let _ = take_off(state, scope.id.clone()).await?;
+    Err(Refusal::Store("the store did not take the scope; nothing is changed", source))
+}
+
+/// Opts out
+///
+/// Connections that are open are finished as they began.
+#[utoipa::path(
+    delete, path = "/api/v1/scopes/{id}", tag = "scopes", operation_id = "removeScope",
+    params(("id" = String, Path, description = "The scope's id")),
+    responses(
+        (status = 204, description = "Opted out"),
+        (status = 404, description = "No such scope"),
+        (status = 503, description = "Opted out now, but the store did not take it: the scope would come back at the next start"),
+    )
+)]
+async fn remove(State(state): State<Arc<AdminState>>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
+    // Off path first, whatever the store says: opting out must always work.
+    let removed = take_off(&state, ScopeId(id.clone())).await?;
+    if let Some(scope) = &removed {
+        state.events.send(Kind::Scope, &ScopeEvent { change: Change::Removed, scope });
+    }
+    let was_stored = state.store.delete_scope(&id).await.map_err(|source| {
+        Refusal::Store(
+            "opted out, but the store did not take it: repeat this, or the scope comes back at the next start",
+            source,
+        )
+    })?;
+    if removed.is_none() && !was_stored {
+        return Err(Refusal::NoScope(id));
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn take_off(state: &Arc<AdminState>, id: ScopeId) -> Result<Option<Scope>, Refusal> {
+    let worker = Arc::clone(state);
+    tokio::task::spawn_blocking(move || worker.scopes.remove(&id)).await.map_err(|_| Refusal::Broken)
+}
+
+/// What followers of the events are told.
+#[derive(Serialize)]
+struct ScopeEvent<'a> {
+    change: Change,
+    #[serde(flatten)]
+    scope: &'a Scope,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Change {
+    Added,
+    Removed,
+}
+
+/// The row that brings a scope back; none for a process, which will not be there again.
+fn spec_json(spec: &ScopeSpec) -> Option<Value> {
+    match &spec.target {
+        Target::Cgroup(path) => Some(json!({"cgroup": path, "mode": spec.mode})),
+        Target::Pid(_) => None,
+    }
+}
+
+/// Reads `{"cgroup": …}` or `{"pid": …}` with a mode; every problem at once.
+///
+/// # Errors
+/// Every field that is wrong.
+pub fn read(body: &Value) -> Result<ScopeSpec, Vec<Problem>> {
+    let Some(fields) = body.as_object() else {
+        return Err(vec![wrong(
+            "",
+            "write an object such as {\"cgroup\": \"/sys/fs/cgroup/system.slice/shop.service\"}",
+        )]);
+    };
+    let mut problems = Vec::new();
+    let targets: Vec<Target> = fields.iter().filter_map(|(name, value)| target(name, value, &mut problems)).collect();
+    let mode = mode(fields, &mut problems);
+    if targets.len() != 1 && problems.iter().all(|problem| problem.field == "mode") {
+        problems.push(wrong("", "give exactly one of `cgroup` and `pid`"));
+    }
+    match targets.into_iter().next() {
+        Some(target) if problems.is_empty() => Ok(ScopeSpec { target, mode }),
+        _ => Err(problems),
+    }
+}
+
+fn target(name: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Target> {
+    let found = match name {
+        "mode" => return None,
+        "cgroup" => value.as_str().map(|path| Target::Cgroup(path.into())),
+        "pid" => value.as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0).map(Target::Pid),
+        _ => {
+            problems.push(wrong(name, unknown_target(name, value)));
+            return None;
+        }
+    };
+    if found.is_none() {
+        problems.push(wrong(
+            name,
+            if name == "pid" { "write a process id, such as 4711" } else { "write a path as a string" },
+        ));
+    }
+    found
+}
+
+/// What to write instead of a target that this version does not take.
+fn unknown_target(name: &str, value: &Value) -> String {
+    let value = value.as_str().unwrap_or("NAME");
+    match name {
+        "unit" => format!(
+            "this version takes `cgroup` and `pid`: `systemctl show -p ControlGroup {value}` prints the unit's cgroup, below /sys/fs/cgroup"
+        ),
+        "container" | "label" => {
+            "this version takes `cgroup` and `pid`: /proc/PID/cgroup of a process in the container names its cgroup, \
+             below /sys/fs/cgroup; for a unit, `systemctl show -p ControlGroup UNIT` does"
+                .into()
+        }
+        _ => "no such field: a scope has `cgroup` or `pid`, and `mode`".into(),
+    }
+}
+
+fn mode(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> Mode {
+    match fields.get("mode").map(|mode| serde_json::from_value(mode.clone())) {
+        None => Mode::default(),
+        Some(Ok(mode)) => mode,
+        Some(Err(_)) => {
+            problems.push(wrong("mode", "write \"rules\" or \"observe\""));
+            Mode::default()
+        }
+    }
+}

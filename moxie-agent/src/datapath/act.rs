@@ -1,0 +1,45 @@
+//! Stage 5 of 6: does what was decided.
+//!
+//! In: a verdict. Out: bytes or answers. Never: invents an answer; trouble ends in passthrough or a reset.
+
+pub mod delay;
+pub mod forward;
+pub mod intercept;
+pub mod passthrough;
+pub mod respond;
+pub mod rewrite;
+
+use std::io;
+
+use crate::journal::Reason;
+use crate::tls::terminate::TerminateError;
+use crate::upstream::DialError;
+
+/// Why a connection ended before its bytes were through.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The destination could not be dialled; the client has been reset.
+    #[error("cannot dial the destination")]
+    Dial(#[source] DialError),
+    /// One side broke off while bytes were copied; the other has been reset.
+    #[error("the connection broke off while it was passed through")]
+    Relay(#[source] io::Error),
+    /// The handshake with the application failed.
+    #[error("cannot end TLS for the client")]
+    Terminate(#[source] TerminateError),
+    /// HTTP with the application broke off.
+    #[error("HTTP with the client broke off")]
+    Serve(#[source] hyper::Error),
+}
+
+impl Error {
+    /// The reason to record, where it says more than the verdict's.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Dial(DialError::OwnSocket(_)) => Some(Reason::OwnSocket),
+            Self::Dial(_) => Some(Reason::UpstreamFailed),
+            Self::Terminate(TerminateError::Refused(_)) => Some(Reason::AuthorityRefused),
+            Self::Relay(_) | Self::Terminate(_) | Self::Serve(_) => None,
+        }
+    }
+}

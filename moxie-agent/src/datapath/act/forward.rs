@@ -1,0 +1,76 @@
+//! Forward: the request goes to its destination and the answer comes back, both streamed.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::copy_bidirectional;
+
+use crate::datapath::exchange::body::{Answered, ResponseBody, Sending};
+use crate::datapath::exchange::{Failure, Session};
+use crate::datapath::record::ExchangeLog;
+use crate::upstream::link::Answer;
+
+/// A record shared by the two bodies of an exchange while both may be under way.
+pub type SharedLog = Arc<Mutex<ExchangeLog>>;
+
+/// Sends a request on and passes the answer back.
+///
+/// # Errors
+/// The destination gave no answer; nothing is invented in its place.
+pub async fn exchange(
+    mut request: Request<Incoming>,
+    session: &Arc<Session>,
+    log: ExchangeLog,
+) -> Result<Response<ResponseBody>, Failure> {
+    let downstream = hyper::upgrade::on(&mut request);
+    let (mut answer, log) = send(request, session, log).await?;
+    if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        join(downstream, hyper::upgrade::on(&mut answer.response), session);
+    }
+    Ok(pass_on(answer, session, log))
+}
+
+/// Sends a request and waits for the head of the answer.
+///
+/// # Errors
+/// As [`exchange`].
+pub async fn send(
+    request: Request<Incoming>,
+    session: &Arc<Session>,
+    log: ExchangeLog,
+) -> Result<(Answer, SharedLog), Failure> {
+    let log = Arc::new(Mutex::new(log));
+    let request = request.map(|body| Sending::new(body, Arc::clone(&log)).boxed_unsync());
+    match session.link.send(request, &session.cx.upstream).await {
+        Ok(answer) => Ok((answer, log)),
+        Err(error) => {
+            crate::datapath::exchange::body::lock(&log).broke(error.in_record());
+            Err(Failure::Upstream(error))
+        }
+    }
+}
+
+/// The destination's answer as the client's.
+#[must_use]
+pub fn pass_on(answer: Answer, session: &Arc<Session>, log: SharedLog) -> Response<ResponseBody> {
+    crate::datapath::exchange::body::lock(&log).answered(answer.response.status());
+    let lease = answer.lease;
+    answer.response.map(|body| Answered::destination(body, log, lease, session.abort_on_break()))
+}
+
+/// After "101 Switching Protocols" the two sides speak with each other, and HTTP is over.
+fn join(downstream: OnUpgrade, upstream: OnUpgrade, session: &Arc<Session>) {
+    let session = Arc::clone(session);
+    session.cx.drain.clone().spawn(async move {
+        let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else { return };
+        let (mut downstream, mut upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
+        if let Err(error) = copy_bidirectional(&mut downstream, &mut upstream).await {
+            tracing::debug!(%error, "upgraded connection broke off");
+            session.abort.request();
+        }
+    });
+}

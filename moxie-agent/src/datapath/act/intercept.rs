@@ -1,0 +1,124 @@
+//! Intercept: ends TLS where there is any, and hands the HTTP inside to the exchanges.
+//!
+//! A destination that does not verify is left to the application: then the connection passes through after all.
+
+use std::sync::Arc;
+
+use http::Version;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Error, passthrough};
+use crate::chain::Chain;
+use crate::datapath::Context;
+use crate::datapath::decide;
+use crate::datapath::downstream::Downstream;
+use crate::datapath::exchange::{self, Session};
+use crate::datapath::learned::Client;
+use crate::datapath::sniff::client_hello::ClientHello;
+use crate::datapath::sniff::{FirstBytes, Sniffed};
+use crate::journal::Reason;
+use crate::tls::terminate::{TerminateError, terminate};
+use crate::upstream::{Finding, Link, Ready, TlsTarget};
+
+/// Serves a connection whose host some rule can name.
+///
+/// # Errors
+/// The application or the destination broke off.
+pub async fn serve(conn: Sniffed, cx: &Arc<Context>) -> Result<(), Error> {
+    match conn.first.clone() {
+        FirstBytes::Tls(hello) => tls(conn, &hello, cx).await,
+        FirstBytes::Http2(_) => clear(conn, Version::HTTP_2, cx).await,
+        FirstBytes::Http1(_) | FirstBytes::Opaque(_) => clear(conn, Version::HTTP_11, cx).await,
+    }
+}
+
+async fn clear(conn: Sniffed, version: Version, cx: &Arc<Context>) -> Result<(), Error> {
+    let ready = Ready { plain: conn.dialled, tls: None };
+    let link = Link::new(conn.origin, None, version, ready);
+    let downstream = Downstream::new(conn.stream, conn.log.bytes());
+    let session = Session::new("http", version, downstream.abort(), link, conn.log, None, cx);
+    exchange::serve(downstream, session).await
+}
+
+async fn tls(mut conn: Sniffed, hello: &ClientHello, cx: &Arc<Context>) -> Result<(), Error> {
+    let name = decide::server_name(hello, conn.origin.destination);
+    let Ok(server_name) = ServerName::try_from(name.clone()) else {
+        return passthrough::relay(conn, Reason::MintFailed, cx).await;
+    };
+    let target =
+        TlsTarget { address: conn.origin.destination, name: server_name.clone(), alpn: http_protocols(&hello.alpn) };
+    let probed = cx.upstream.probe(&target, &conn.origin, conn.dialled.take()).await;
+    let alpn = match probed.finding {
+        Finding::Unusable => return passthrough::relay(conn, Reason::UpstreamUntrusted, cx).await,
+        Finding::Verified(chosen) => chosen,
+        Finding::Unreachable => safest(&target.alpn),
+    };
+    let leaf = match cx.leaves.leaf(&server_name).await {
+        Ok(leaf) => leaf,
+        Err(error) => {
+            tracing::warn!(name, error = %Chain(&*error), "no certificate could be minted");
+            return passthrough::relay(conn, Reason::MintFailed, cx).await;
+        }
+    };
+    let client = Client::new(&conn.log.caller(), &name);
+    let downstream = Downstream::new(conn.stream, conn.log.bytes());
+    let abort = downstream.abort();
+    let stream = terminate(downstream, leaf, alpn.into_iter().collect()).await.map_err(|error| {
+        if matches!(error, TerminateError::Refused(_)) {
+            cx.learned.refused.insert(client.clone());
+        }
+        Error::Terminate(error)
+    })?;
+    let version = spoken(stream.get_ref().1.alpn_protocol());
+    let link = Link::new(conn.origin, Some(target), version, probed.ready);
+    let session = Session::new("https", version, abort, link, conn.log, Some(client), cx);
+    serve_inside(stream, session).await
+}
+
+/// A client that hangs up without a request, and never made one before, has most likely refused the certificate by a
+/// check of its own, after the handshake (a pin).
+async fn serve_inside(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    session: Arc<Session>,
+) -> Result<(), Error> {
+    let served = exchange::serve(stream, Arc::clone(&session)).await;
+    session.learn_refusal();
+    served
+}
+
+/// What of the client's offer can be spoken here, in its order.
+fn http_protocols(offered: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    offered.iter().filter(|protocol| *protocol == b"h2" || *protocol == b"http/1.1").cloned().collect()
+}
+
+/// What to offer for a destination that cannot be asked: HTTP/1.1 is what every one speaks.
+fn safest(offered: &[Vec<u8>]) -> Option<Vec<u8>> {
+    offered.iter().find(|protocol| *protocol == b"http/1.1").or(offered.first()).cloned()
+}
+
+fn spoken(protocol: Option<&[u8]>) -> Version {
+    if protocol == Some(b"h2") { Version::HTTP_2 } else { Version::HTTP_11 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(protocols: &[&str]) -> Vec<Vec<u8>> {
+        protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn only_http_is_offered_on_and_in_the_clients_order() {
+        assert_eq!(http_protocols(&list(&["h2", "spdy/3", "http/1.1"])), list(&["h2", "http/1.1"]));
+        assert_eq!(http_protocols(&[]), list(&[]));
+    }
+
+    #[test]
+    fn an_unreachable_destination_is_spoken_for_with_http_1() {
+        assert_eq!(safest(&list(&["h2", "http/1.1"])), Some(b"http/1.1".to_vec()));
+        assert_eq!(safest(&list(&["h2"])), Some(b"h2".to_vec()));
+        assert_eq!(safest(&[]), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! Respond: a rule's answer in the destination's place.
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+
+use crate::datapath::exchange::Failure;
+use crate::datapath::exchange::body::{Answered, ResponseBody};
+use crate::datapath::record::ExchangeLog;
+use crate::journal::ExchangeError;
+
+/// Most of a request body that is read before a rule answers; the rest of a larger one is left unread.
+const MAX_REQUEST: u64 = 16 * 1024 * 1024;
+
+/// Reads the request to its end, as a real server would, so that the client is done sending when the answer comes.
+///
+/// # Errors
+/// The client went away.
+pub async fn read_request(mut body: Incoming, log: &mut ExchangeLog) -> Result<(), Failure> {
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            log.broke(ExchangeError::ClientGone);
+            Failure::Client(error)
+        })?;
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        log.received(length);
+        read += length;
+        if read > MAX_REQUEST {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The rule's answer, byte for byte: no header is added but the framing that HTTP itself needs.
+#[must_use]
+pub fn answer(status: StatusCode, headers: HeaderMap, body: Bytes, mut log: ExchangeLog) -> Response<ResponseBody> {
+    log.answered(status);
+    let has_no_body = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let body = if has_no_body { Bytes::new() } else { body };
+    let mut response = Response::new(Answered::rule(Full::new(body), log));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

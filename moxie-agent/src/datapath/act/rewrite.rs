@@ -1,0 +1,107 @@
+//! Rewrite: the call really goes to its destination, and a rule replaces parts of the answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Request, Response, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+
+use super::forward;
+use crate::datapath::exchange::body::{Answered, ResponseBody, lock};
+use crate::datapath::exchange::{Failure, Session};
+use crate::datapath::record::ExchangeLog;
+use crate::rules::set::Rewrite;
+use crate::upstream::link::Answer;
+
+/// Headers that describe a body which is no longer there once it has been replaced.
+const OF_THE_OLD_BODY: [HeaderName; 7] = [
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::ACCEPT_RANGES,
+    header::ETAG,
+    header::LAST_MODIFIED,
+];
+
+/// Sends a request on with the rule's headers and passes the answer back with the rule's parts in it.
+///
+/// # Errors
+/// As [`forward::exchange`].
+pub async fn exchange(
+    mut request: Request<Incoming>,
+    rewrite: &Rewrite,
+    session: &Arc<Session>,
+    log: ExchangeLog,
+) -> Result<Response<ResponseBody>, Failure> {
+    replace(request.headers_mut(), &rewrite.request_headers);
+    let (answer, log) = forward::send(request, session, log).await?;
+    let mut response = match &rewrite.body {
+        Some(body) => with_body(answer, body.clone(), log),
+        None => forward::pass_on(answer, session, log),
+    };
+    replace(response.headers_mut(), &rewrite.response_headers);
+    if let Some(status) = rewrite.status {
+        *response.status_mut() = status;
+        response.body().answered(status);
+    }
+    Ok(response)
+}
+
+/// The real body is read to its end, so that its connection can serve the next request.
+fn with_body(answer: Answer, body: Bytes, log: forward::SharedLog) -> Response<ResponseBody> {
+    let Answer { response, lease } = answer;
+    let (mut head, real) = response.into_parts();
+    tokio::spawn(async move {
+        if read_to_end(real).await
+            && let Some(lease) = lease
+        {
+            lease.give_back();
+        }
+    });
+    for name in OF_THE_OLD_BODY {
+        head.headers.remove(name);
+    }
+    lock(&log).answered(head.status);
+    Response::from_parts(head, Answered::replaced(Full::new(body), log))
+}
+
+async fn read_to_end(mut body: Incoming) -> bool {
+    while let Some(frame) = body.frame().await {
+        if frame.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Each name of `with` replaces every header of that name; a name with several values keeps them all.
+fn replace(headers: &mut HeaderMap, with: &HeaderMap) {
+    for name in with.keys() {
+        headers.remove(name);
+        for value in with.get_all(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_header_replaces_all_of_its_name() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-a", "1".parse().unwrap());
+        headers.append("x-a", "2".parse().unwrap());
+        headers.append("x-b", "3".parse().unwrap());
+        let mut with = HeaderMap::new();
+        with.append("x-a", "4".parse().unwrap());
+        with.append("x-a", "5".parse().unwrap());
+        replace(&mut headers, &with);
+        let values: Vec<_> = headers.get_all("x-a").iter().collect();
+        assert_eq!(values, ["4", "5"]);
+        assert_eq!(headers["x-b"], "3");
+    }
+}

@@ -1,0 +1,104 @@
+//! Stage 4 of 6: passthrough or intercept. The failure bias is here: in doubt a connection passes.
+//!
+//! In: `Sniffed`. Out: a `Verdict`. Never: fires a rule; it only asks what rules could name.
+
+use std::net::SocketAddr;
+
+use super::Context;
+use super::learned::Client;
+use super::sniff::{FirstBytes, Sniffed, client_hello::ClientHello};
+use crate::journal::Reason;
+use crate::rules::set::normal_authority;
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Bytes untouched, and why.
+    Passthrough(Reason),
+    /// HTTP is ended here: some rule can name the host.
+    Intercept,
+}
+
+/// Decides a connection and notes it in its record.
+#[must_use]
+pub fn connection(conn: &Sniffed, cx: &Context) -> Verdict {
+    let verdict = judge(conn, cx);
+    conn.log.decided(verdict);
+    verdict
+}
+
+fn judge(conn: &Sniffed, cx: &Context) -> Verdict {
+    match &conn.first {
+        FirstBytes::Opaque(reason) => Verdict::Passthrough(*reason),
+        FirstBytes::Tls(hello) => tls(hello, conn, cx),
+        FirstBytes::Http1(head) => clear(head.authority.as_deref(), cx),
+        FirstBytes::Http2(Some(head)) => clear(head.authority.as_deref(), cx),
+        // It asks only after the server has spoken, so its host cannot be known yet.
+        FirstBytes::Http2(None) if cx.rules.current().is_armed(cx.clock.now()) => Verdict::Intercept,
+        FirstBytes::Http2(None) => Verdict::Passthrough(Reason::NoRule),
+    }
+}
+
+/// A request whose host is missing or ambiguous is nobody's but the destination's.
+fn clear(asked: Option<&str>, cx: &Context) -> Verdict {
+    match asked {
+        Some(authority) => named(&normal_authority(authority, "http"), cx),
+        None => Verdict::Passthrough(Reason::NoRule),
+    }
+}
+
+fn tls(hello: &ClientHello, conn: &Sniffed, cx: &Context) -> Verdict {
+    if !speaks_http(hello) {
+        return Verdict::Passthrough(Reason::OtherAlpn);
+    }
+    let name = server_name(hello, conn.origin.destination);
+    let client = Client::new(&conn.log.caller(), &name);
+    match named(&tls_authority(&name, conn.origin.destination), cx) {
+        Verdict::Intercept if cx.learned.refused.contains(&client) => {
+            Verdict::Passthrough(Reason::ClientRefusedAuthority)
+        }
+        verdict => verdict,
+    }
+}
+
+fn named(authority: &str, cx: &Context) -> Verdict {
+    if cx.rules.current().can_name(authority, cx.clock.now()) {
+        Verdict::Intercept
+    } else {
+        Verdict::Passthrough(Reason::NoRule)
+    }
+}
+
+/// Whether the client would speak HTTP inside: it offers no protocol at all, or one of HTTP's.
+fn speaks_http(hello: &ClientHello) -> bool {
+    hello.alpn.is_empty() || hello.alpn.iter().any(|protocol| protocol == b"h2" || protocol == b"http/1.1")
+}
+
+/// The name a TLS client asked for: its SNI, else the address it dialled.
+#[must_use]
+pub fn server_name(hello: &ClientHello, destination: SocketAddr) -> String {
+    hello.server_name.clone().unwrap_or_else(|| destination.ip().to_string())
+}
+
+/// The authority that a request inside TLS will most likely name.
+fn tls_authority(name: &str, destination: SocketAddr) -> String {
+    let host = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
+    normal_authority(&format!("{host}:{}", destination.port()), "https")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_http_is_looked_into() {
+        let with = |alpn: &[&[u8]]| ClientHello {
+            server_name: None,
+            alpn: alpn.iter().map(|protocol| protocol.to_vec()).collect(),
+        };
+        assert!(speaks_http(&with(&[])));
+        assert!(speaks_http(&with(&[b"h2", b"http/1.1"])));
+        assert!(speaks_http(&with(&[b"acme-tls/1", b"http/1.1"])));
+        assert!(!speaks_http(&with(&[b"postgresql"])));
+    }
+}

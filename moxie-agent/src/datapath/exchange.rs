@@ -1,0 +1,235 @@
+//! The inner loop: each request of an intercepted connection goes through decide -> act -> record.
+
+pub mod body;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{Method, Request, Response, Version, header};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Context;
+use super::act::{Error, delay, forward, respond, rewrite};
+use super::downstream::Abort;
+use super::learned::Client;
+use super::record::{ConnectionLog, ExchangeLog};
+use crate::journal::{Outcome, Protocol};
+use crate::rules::set::{self, Action, Hit, normal_authority};
+use crate::scope::Caller;
+use crate::upstream::{Link, LinkError};
+use body::{OnBreak, ResponseBody};
+
+/// Most headers of a request that are read.
+const MAX_HEADERS: usize = 1024;
+/// Largest header list of an HTTP/2 request, bytes.
+const MAX_HEADER_LIST: u32 = 64 * 1024;
+
+/// Why an exchange has no answer: its client is reset, since nothing is invented in the destination's place.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The destination gave none.
+    #[error("no answer from the destination")]
+    Upstream(#[source] LinkError),
+    /// The client broke off in the middle of its request.
+    #[error("the client broke off")]
+    Client(#[source] hyper::Error),
+    /// A rule asked for a status that cannot end an exchange.
+    #[error("{0} is not a final status")]
+    NotFinal(http::StatusCode),
+}
+
+/// What the exchanges of one connection share.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) cx: Arc<Context>,
+    pub(super) link: Link,
+    pub(super) abort: Abort,
+    scheme: &'static str,
+    version: Version,
+    caller: Caller,
+    log: Arc<ConnectionLog>,
+    client: Option<Client>,
+    asked: AtomicBool,
+}
+
+impl Session {
+    /// A connection about to serve exchanges; `client` is given where TLS was ended.
+    #[must_use]
+    pub fn new(
+        scheme: &'static str,
+        version: Version,
+        abort: Abort,
+        link: Link,
+        log: Arc<ConnectionLog>,
+        client: Option<Client>,
+        cx: &Arc<Context>,
+    ) -> Arc<Self> {
+        let caller = log.caller();
+        Arc::new(Self { cx: Arc::clone(cx), link, abort, scheme, version, caller, log, client, asked: false.into() })
+    }
+
+    /// Called when the connection has ended: a client that never asked for anything has refused us.
+    pub fn learn_refusal(&self) {
+        let Some(client) = &self.client else { return };
+        if !self.asked.load(Ordering::Relaxed) && !self.cx.learned.trusting.contains(client) {
+            self.cx.learned.refused.insert(client.clone());
+            self.log.failed(Some(crate::journal::Reason::AuthorityRefused));
+        }
+    }
+
+    /// What to do when an answer breaks off midway: HTTP/1 has no other way to say so than a reset.
+    #[must_use]
+    pub fn abort_on_break(&self) -> OnBreak {
+        if self.version == Version::HTTP_2 {
+            OnBreak::ResetStream
+        } else {
+            OnBreak::ResetConnection(self.abort.clone())
+        }
+    }
+
+    fn asked(&self) {
+        if !self.asked.swap(true, Ordering::Relaxed)
+            && let Some(client) = &self.client
+        {
+            self.cx.learned.trusting.insert(client.clone());
+        }
+    }
+
+    fn protocol(&self) -> Protocol {
+        if self.version == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 }
+    }
+}
+
+/// Serves the exchanges of a connection until it ends.
+///
+/// # Errors
+/// The client broke off, or an exchange could not be answered.
+pub async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    session: Arc<Session>,
+) -> Result<(), Error> {
+    let handler = Arc::clone(&session);
+    let service = service_fn(move |request| handle(request, Arc::clone(&handler)));
+    let io = TokioIo::new(stream);
+    let served = if session.version == Version::HTTP_2 {
+        let server = http2_server();
+        run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), &session).await
+    } else {
+        let server = http1_server();
+        let connection = server.serve_connection(io, service).with_upgrades();
+        run(connection, |conn| conn.graceful_shutdown(), &session).await
+    };
+    served.map_err(Error::Serve)
+}
+
+fn http1_server() -> http1::Builder {
+    let mut server = http1::Builder::new();
+    server.preserve_header_case(true).auto_date_header(false).half_close(true).max_headers(MAX_HEADERS);
+    server
+}
+
+fn http2_server() -> http2::Builder<TokioExecutor> {
+    let mut server = http2::Builder::new(TokioExecutor::new());
+    server.auto_date_header(false).max_header_list_size(MAX_HEADER_LIST);
+    server
+}
+
+/// Runs a connection; when the agent drains or the destination closes its side, it ends after what is under way.
+async fn run<C>(connection: C, close: impl Fn(std::pin::Pin<&mut C>), session: &Session) -> hyper::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        served = &mut connection => return served,
+        () = session.cx.drain.started() => {}
+        () = session.link.closed() => {}
+    }
+    close(connection.as_mut());
+    connection.await
+}
+
+async fn handle(request: Request<Incoming>, session: Arc<Session>) -> Result<Response<ResponseBody>, Failure> {
+    session.asked();
+    let served = exchange(request, &session).await;
+    if served.is_err() && session.version != Version::HTTP_2 {
+        session.abort.request();
+    }
+    served
+}
+
+async fn exchange(request: Request<Incoming>, session: &Arc<Session>) -> Result<Response<ResponseBody>, Failure> {
+    let authority = authority(&request, session.scheme);
+    let mut log = open_log(&request, &authority, session);
+    match decide(&request, &authority, session) {
+        None => forward::exchange(request, session, log).await,
+        Some(hit) => {
+            session.cx.rules.fired(&hit.rule);
+            let outcome =
+                if matches!(hit.action, Action::Respond { .. }) { Outcome::Responded } else { Outcome::Rewritten };
+            log.fired(&hit.rule, outcome);
+            act(request, hit, session, log).await
+        }
+    }
+}
+
+async fn act(
+    request: Request<Incoming>,
+    hit: Hit,
+    session: &Arc<Session>,
+    mut log: ExchangeLog,
+) -> Result<Response<ResponseBody>, Failure> {
+    match hit.action {
+        Action::Respond { status, .. } if status.is_informational() => Err(Failure::NotFinal(status)),
+        Action::Respond { status, headers, body } => {
+            session.link.release_ready();
+            let bodiless = request.method() == Method::HEAD;
+            respond::read_request(request.into_body(), &mut log).await?;
+            waited(&mut log, hit.delay).await;
+            if bodiless {
+                log.finished();
+            }
+            Ok(respond::answer(status, headers, body, log))
+        }
+        Action::Rewrite(rewrite) => {
+            waited(&mut log, hit.delay).await;
+            rewrite::exchange(request, &rewrite, session, log).await
+        }
+    }
+}
+
+async fn waited(log: &mut ExchangeLog, delay: std::time::Duration) {
+    if !delay.is_zero() {
+        log.delayed(delay::wait(delay).await);
+    }
+}
+
+fn decide(request: &Request<Incoming>, authority: &str, session: &Session) -> Option<Hit> {
+    let facts = set::Request {
+        method: request.method().as_str(),
+        scheme: session.scheme,
+        authority,
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers: request.headers(),
+        caller: &session.caller,
+    };
+    session.cx.rules.current().decide(&facts, session.cx.clock.now())
+}
+
+fn open_log(request: &Request<Incoming>, authority: &str, session: &Session) -> ExchangeLog {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let url = format!("{}://{authority}{target}", session.scheme);
+    ExchangeLog::open(&session.log, session.protocol(), request.method().as_str(), url, session.cx.clock.now())
+}
+
+/// Whom the client asked: the target's own authority, else the Host header.
+fn authority(request: &Request<Incoming>, scheme: &str) -> String {
+    let named = request.uri().authority().map(|authority| authority.as_str());
+    let host = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    normal_authority(named.or_else(host).unwrap_or_default(), scheme)
+}

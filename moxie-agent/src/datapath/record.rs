@@ -1,0 +1,253 @@
+//! Stage 6 of 6: exactly one record per connection and per exchange, also when a task is dropped midway.
+//!
+//! In: what the stages note. Out: records in the journal. Never: blocks; the record is written when its last holder lets go.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::Context;
+use super::decide::Verdict;
+use super::downstream::Bytes;
+use super::sniff::FirstBytes;
+use crate::divert::Origin;
+use crate::journal::{
+    Connection, ConnectionVerdict, Exchange, ExchangeError, Journal, Outcome, Protocol, Reason, record_id,
+};
+use crate::rules::Rule;
+use crate::scope::registry::OpenConnection;
+use crate::scope::{Caller, Scopes};
+use crate::telemetry::Metrics;
+
+/// The record of one connection while it lives.
+#[derive(Debug)]
+pub struct ConnectionLog {
+    id: String,
+    opened: Instant,
+    bytes: Arc<Bytes>,
+    notes: Mutex<Notes>,
+    journal: Arc<Journal>,
+    metrics: Arc<Metrics>,
+}
+
+/// What the stages have found out so far.
+#[derive(Debug)]
+struct Notes {
+    started_at: Timestamp,
+    caller: Caller,
+    original_dst: Option<String>,
+    server_name: Option<String>,
+    protocol: Protocol,
+    verdict: ConnectionVerdict,
+    reason: Reason,
+    open: Option<OpenConnection>,
+}
+
+impl ConnectionLog {
+    /// Begins the record of a connection that was just accepted.
+    #[must_use]
+    pub fn open(cx: &Context) -> Arc<Self> {
+        cx.metrics.connection_opened();
+        let notes = Notes {
+            started_at: cx.clock.now(),
+            caller: Caller::default(),
+            original_dst: None,
+            server_name: None,
+            protocol: Protocol::Opaque,
+            verdict: ConnectionVerdict::Passthrough,
+            reason: Reason::ClientClosed,
+            open: None,
+        };
+        Arc::new(Self {
+            id: record_id(),
+            opened: Instant::now(),
+            bytes: Arc::default(),
+            notes: Mutex::new(notes),
+            journal: Arc::clone(&cx.journal),
+            metrics: Arc::clone(&cx.metrics),
+        })
+    }
+
+    /// The record's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The byte counters of the connection.
+    #[must_use]
+    pub fn bytes(&self) -> Arc<Bytes> {
+        Arc::clone(&self.bytes)
+    }
+
+    /// Who made the connection, as far as it is known by now.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        self.notes().caller.clone()
+    }
+
+    /// Notes stage 2.
+    pub fn located(&self, origin: &Origin, caller: Caller, scopes: &Scopes) {
+        let mut notes = self.notes();
+        notes.open = Some(scopes.connection_opened(caller.scope.as_ref()));
+        notes.caller = caller;
+        notes.original_dst = Some(origin.destination.to_string());
+    }
+
+    /// Notes stage 3.
+    pub fn sniffed(&self, first: &FirstBytes) {
+        let mut notes = self.notes();
+        (notes.protocol, notes.server_name) = match first {
+            FirstBytes::Tls(hello) => (Protocol::Tls, hello.server_name.clone()),
+            FirstBytes::Http1(head) => (Protocol::Http1, head.authority.clone()),
+            FirstBytes::Http2(head) => (Protocol::Http2, head.as_ref().and_then(|head| head.authority.clone())),
+            FirstBytes::Opaque(_) => (Protocol::Opaque, None),
+        };
+    }
+
+    /// Notes stage 4, or that stage 5 thought better of it.
+    pub fn decided(&self, verdict: Verdict) {
+        let mut notes = self.notes();
+        (notes.verdict, notes.reason) = match verdict {
+            Verdict::Passthrough(reason) => (ConnectionVerdict::Passthrough, reason),
+            Verdict::Intercept => (ConnectionVerdict::Intercept, Reason::RuleCanName),
+        };
+    }
+
+    /// Notes why the connection ended, where that matters more than why it was decided so.
+    pub fn failed(&self, reason: Option<Reason>) {
+        let Some(reason) = reason else { return };
+        let mut notes = self.notes();
+        notes.reason = reason;
+        if matches!(reason, Reason::NoOriginalDst | Reason::OwnSocket) {
+            notes.verdict = ConnectionVerdict::Fault;
+        }
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ConnectionLog {
+    fn drop(&mut self) {
+        let mut notes = self.notes();
+        let record = Connection {
+            id: self.id.clone(),
+            started_at: notes.started_at,
+            caller: std::mem::take(&mut notes.caller),
+            original_dst: notes.original_dst.take(),
+            server_name: notes.server_name.take(),
+            protocol: notes.protocol,
+            verdict: notes.verdict,
+            reason: notes.reason,
+            bytes_up: self.bytes.up.load(Ordering::Relaxed),
+            bytes_down: self.bytes.down.load(Ordering::Relaxed),
+            duration_ms: millis(self.opened),
+        };
+        self.metrics.connection(&record);
+        self.journal.connection(record);
+        // The scope counts the connection as open until its record can be read.
+        notes.open = None;
+    }
+}
+
+/// The record of one exchange while it lives.
+#[derive(Debug)]
+pub struct ExchangeLog {
+    began: Instant,
+    record: Exchange,
+    finished: bool,
+    journal: Arc<Journal>,
+    metrics: Arc<Metrics>,
+}
+
+impl ExchangeLog {
+    /// Begins the record of a request whose head was just read on `connection`.
+    #[must_use]
+    pub fn open(
+        connection: &Arc<ConnectionLog>,
+        protocol: Protocol,
+        method: &str,
+        url: String,
+        now: Timestamp,
+    ) -> Self {
+        let record = Exchange {
+            id: record_id(),
+            connection_id: connection.id.clone(),
+            started_at: now,
+            caller: connection.caller(),
+            method: method.to_owned(),
+            url,
+            protocol,
+            status: None,
+            outcome: Outcome::Forwarded,
+            rule_id: None,
+            injected_delay_ms: 0,
+            duration_ms: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            error: None,
+        };
+        Self {
+            began: Instant::now(),
+            record,
+            finished: false,
+            journal: Arc::clone(&connection.journal),
+            metrics: Arc::clone(&connection.metrics),
+        }
+    }
+
+    /// Notes the rule that fired and what it makes of the exchange.
+    pub fn fired(&mut self, rule: &Rule, outcome: Outcome) {
+        self.record.rule_id = Some(rule.id.clone());
+        self.record.outcome = outcome;
+    }
+
+    /// Notes a delay that a rule asked for and that was really waited.
+    pub fn delayed(&mut self, waited: std::time::Duration) {
+        self.record.injected_delay_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// Notes the status that goes to the client.
+    pub fn answered(&mut self, status: http::StatusCode) {
+        self.record.status = Some(status.as_u16());
+    }
+
+    /// Notes body bytes from the client.
+    pub fn received(&mut self, bytes: u64) {
+        self.record.request_bytes += bytes;
+    }
+
+    /// Notes body bytes to the client.
+    pub fn sent(&mut self, bytes: u64) {
+        self.record.response_bytes += bytes;
+    }
+
+    /// The answer is complete.
+    pub fn finished(&mut self) {
+        self.finished = true;
+    }
+
+    /// The answer will not be complete, and why.
+    pub fn broke(&mut self, error: ExchangeError) {
+        self.record.error = Some(error);
+    }
+}
+
+impl Drop for ExchangeLog {
+    fn drop(&mut self) {
+        if !self.finished && self.record.error.is_none() {
+            self.record.error = Some(ExchangeError::ClientGone);
+        }
+        self.record.duration_ms = millis(self.began);
+        self.metrics.exchange(&self.record);
+        self.journal.exchange(self.record.clone());
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,120 @@
+//! Dialling the address that the service chose: marked, so that it is never diverted, and never one of Moxie's own sockets.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::probe::Known;
+use crate::divert::Origin;
+use crate::tls::originate::Originate;
+
+/// Why a destination was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The destination is one of the agent's own sockets.
+    #[error("{0} is one of the agent's own sockets")]
+    OwnSocket(SocketAddr),
+    /// The local socket could not be made.
+    #[error("cannot make a socket for {destination}")]
+    Socket {
+        /// Where it should have gone.
+        destination: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The destination refused, did not answer or is not reachable.
+    #[error("cannot connect to {destination}")]
+    Connect {
+        /// Where it should have gone.
+        destination: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// The way to destinations.
+#[derive(Debug)]
+pub struct Upstream {
+    mark: Option<u32>,
+    own: Vec<SocketAddr>,
+    pub(super) tls: Originate,
+    pub(super) known: Known,
+}
+
+impl Upstream {
+    /// Dials with `mark`, verifies with `tls`, and refuses the addresses `own` (an unspecified IP stands for every local one).
+    #[must_use]
+    pub fn new(mark: Option<u32>, own: Vec<SocketAddr>, tls: Originate) -> Self {
+        Self { mark, own, tls, known: Known::default() }
+    }
+
+    /// Whether `destination` is one of the agent's own sockets, by whatever local address it is spelt.
+    #[must_use]
+    pub fn is_own(&self, destination: SocketAddr) -> bool {
+        self.own.iter().any(|own| own.port() == destination.port() && reaches(*own, destination))
+    }
+
+    /// Connects to the original destination, from a socket that carries the application's own mark where it had set one.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial(&self, origin: &Origin) -> Result<TcpStream, DialError> {
+        let destination = origin.destination;
+        if self.is_own(destination) {
+            return Err(DialError::OwnSocket(destination));
+        }
+        let socket = self.socket(origin).map_err(|source| DialError::Socket { destination, source })?;
+        let stream = socket.connect(destination).await.map_err(|source| DialError::Connect { destination, source })?;
+        // Only a socket that is already dead refuses; reading from it will tell.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+
+    fn socket(&self, origin: &Origin) -> io::Result<TcpSocket> {
+        let socket = if origin.destination.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let mark = if origin.mark == 0 { self.mark } else { Some(origin.mark) };
+        if let Some(mark) = mark {
+            SockRef::from(&socket).set_mark(mark)?;
+        }
+        Ok(socket)
+    }
+}
+
+/// Whether dialling `destination` would end at a socket bound to `own` (the ports are equal already).
+fn reaches(own: SocketAddr, destination: SocketAddr) -> bool {
+    let ip = destination.ip().to_canonical();
+    own.ip() == ip
+        || (is_local(destination) && (own.ip().is_unspecified() || ip.is_unspecified() || own.ip().is_loopback()))
+}
+
+/// Whether an address is one of this host's: only those can be bound.
+fn is_local(destination: SocketAddr) -> bool {
+    destination.ip().is_loopback() || UdpSocket::bind(SocketAddr::new(destination.ip(), 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(addresses: &[&str], destination: &str) -> bool {
+        let own: Vec<SocketAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let destination: SocketAddr = destination.parse().unwrap();
+        own.iter().any(|own| own.port() == destination.port() && reaches(*own, destination))
+    }
+
+    #[test]
+    fn every_spelling_of_an_own_socket_is_refused() {
+        for spelling in ["127.0.0.1:8480", "0.0.0.0:8480", "[::ffff:127.0.0.1]:8480", "127.0.0.2:8480", "[::1]:8480"] {
+            assert!(own(&["127.0.0.1:8480"], spelling), "{spelling}");
+        }
+    }
+
+    #[test]
+    fn others_on_the_same_port_are_not_ours() {
+        assert!(!own(&["127.0.0.1:8480"], "198.51.100.7:8480"));
+        assert!(!own(&["0.0.0.0:8480"], "198.51.100.7:8480"));
+        assert!(!own(&["127.0.0.1:8480"], "127.0.0.1:8481"));
+    }
+}

@@ -1,0 +1,136 @@
+//! What is not inside TLS: opaque bytes, server-first protocols, plain HTTP.
+
+use moxie_agent::journal::{ConnectionVerdict, ExchangeError, Outcome, Protocol, Reason};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::agent::Agent;
+use crate::origin::{Origin, read_all};
+
+async fn dial(agent: &Agent) -> TcpStream {
+    #[expect(clippy::disallowed_methods, reason = "the test is the application, not the agent")]
+    TcpStream::connect(agent.door).await.unwrap()
+}
+
+async fn ask(agent: &Agent, request: &str) -> String {
+    let mut stream = dial(agent).await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    String::from_utf8(read_all(&mut stream).await.unwrap()).unwrap()
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: plain.example\r\nConnection: close\r\n\r\n")
+}
+
+#[tokio::test]
+async fn opaque_bytes_pass_both_ways_and_half_close_is_kept() {
+    let origin = Origin::greeting(b"").await;
+    let agent = Agent::start(Some(origin.address), None).await;
+    let mut stream = dial(&agent).await;
+    let sent: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
+    let (mut from, mut to) = stream.split();
+    let (read, ()) = tokio::join!(read_all(&mut from), async {
+        to.write_all(&sent).await.unwrap();
+        to.shutdown().await.unwrap();
+    });
+    assert!(read.unwrap() == sent, "bytes differ");
+    let record = &agent.connections(1).await[0];
+    assert_eq!((record.protocol, record.verdict), (Protocol::Opaque, ConnectionVerdict::Passthrough));
+    assert_eq!(record.reason, Reason::NotHttp);
+    assert_eq!((record.bytes_up, record.bytes_down), (200_000, 200_000));
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_first_is_heard_while_the_client_is_silent() {
+    let origin = Origin::greeting(b"220 ready\r\n").await;
+    let agent = Agent::start(Some(origin.address), None).await;
+    let mut stream = dial(&agent).await;
+    let mut greeting = [0; 11];
+    tokio::time::timeout(crate::agent::BOUND, stream.read_exact(&mut greeting)).await.unwrap().unwrap();
+    assert_eq!(&greeting, b"220 ready\r\n");
+    stream.write_all(b"QUIT\r\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut stream).await.unwrap(), b"QUIT\r\n");
+    assert_eq!(agent.connections(1).await[0].reason, Reason::ServerFirst);
+}
+
+#[tokio::test]
+async fn a_connection_without_an_original_destination_is_reset_and_counted() {
+    let agent = Agent::start(None, None).await;
+    let mut stream = dial(&agent).await;
+    let error = read_all(&mut stream).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let record = &agent.connections(1).await[0];
+    assert_eq!((record.verdict, record.reason), (ConnectionVerdict::Fault, Reason::NoOriginalDst));
+    assert_eq!(record.original_dst, None);
+}
+
+#[tokio::test]
+async fn a_plain_host_that_no_rule_names_passes() {
+    let origin = Origin::http(None).await;
+    let agent = Agent::start(Some(origin.address), None).await;
+    agent.rule("other.example/.*", json!({"status_code": 429})).await;
+    let answer = ask(&agent, &get("/a")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("origin saw /a"), "{answer}");
+    let record = &agent.connections(1).await[0];
+    assert_eq!((record.verdict, record.reason), (ConnectionVerdict::Passthrough, Reason::NoRule));
+    assert_eq!(record.server_name.as_deref(), Some("plain.example"));
+}
+
+#[tokio::test]
+async fn a_plain_call_is_mocked_exactly_as_often_as_asked_and_nothing_is_added() {
+    let origin = Origin::http(None).await;
+    let agent = Agent::start(Some(origin.address), None).await;
+    let rule = agent
+        .rule("plain.example/a", json!({"method": "GET", "status_code": 429, "mock_count": 2, "response": "slow down",
+            "response_media_type": "text/plain", "response_headers": {"Retry-After": "4"}}))
+        .await;
+    for _ in 0..2 {
+        let answer = ask(&agent, &get("/a")).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut lines: Vec<String> = head.lines().map(str::to_ascii_lowercase).collect();
+        assert_eq!(lines.remove(0), "http/1.1 429 too many requests");
+        lines.sort();
+        assert_eq!(lines, ["connection: close", "content-length: 9", "content-type: text/plain", "retry-after: 4"]);
+        assert_eq!(body, "slow down");
+    }
+    assert!(ask(&agent, &get("/a")).await.ends_with("origin saw /a"));
+    assert_eq!(origin.requests(), 1);
+    let exchanges = agent.exchanges(3).await;
+    let outcomes: Vec<_> = exchanges.iter().map(|exchange| (exchange.outcome, exchange.status)).collect();
+    let mocked = (Outcome::Responded, Some(429));
+    assert_eq!(outcomes, [mocked, mocked, (Outcome::Forwarded, Some(200))]);
+    assert_eq!(exchanges[0].rule_id.as_ref().unwrap().0, rule);
+    assert_eq!(exchanges[0].url, "http://plain.example/a");
+    assert!(exchanges.iter().all(|exchange| exchange.error.is_none()), "{exchanges:?}");
+}
+
+#[tokio::test]
+async fn a_mock_needs_no_destination_and_a_forward_without_one_is_a_reset() {
+    let agent = Agent::start(Some(Origin::nobody().await), None).await;
+    agent.rule("plain.example/mocked", json!({"status_code": 503})).await;
+    assert!(ask(&agent, &get("/mocked")).await.starts_with("HTTP/1.1 503 "));
+    let mut stream = dial(&agent).await;
+    stream.write_all(get("/forwarded").as_bytes()).await.unwrap();
+    let error = read_all(&mut stream).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let exchanges = agent.exchanges(2).await;
+    assert_eq!(exchanges[1].error, Some(ExchangeError::UpstreamUnreachable));
+    assert_eq!(exchanges[1].status, None);
+}
+
+#[tokio::test]
+async fn a_real_answer_is_changed_only_in_the_parts_a_rule_gives() {
+    let origin = Origin::http(None).await;
+    let agent = Agent::start(Some(origin.address), None).await;
+    agent.rule("plain.example/status", json!({"call_backend": true, "status_code": 500, "mock_count": 1})).await;
+    agent.rule("plain.example/body", json!({"call_backend": true, "response": {"a": 1}})).await;
+    let status = ask(&agent, &get("/status")).await;
+    assert!(status.starts_with("HTTP/1.1 500 ") && status.ends_with("origin saw /status"), "{status}");
+    let body = ask(&agent, &get("/body")).await;
+    assert!(body.starts_with("HTTP/1.1 200 ") && body.ends_with(r#"{"a":1}"#) && body.contains("x-origin: yes"), "{body}");
+    let outcomes: Vec<_> = agent.exchanges(2).await.iter().map(|exchange| exchange.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Rewritten, Outcome::Rewritten]);
+    assert_eq!(origin.requests(), 2);
+}

@@ -1,0 +1,161 @@
+//! What is inside TLS: whose certificate the client sees, and what becomes of its requests.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, Version};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use moxie_agent::journal::{ConnectionVerdict, Outcome, Protocol, Reason};
+use rustls::pki_types::ServerName;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::agent::{Agent, BOUND};
+use crate::origin::{Origin, Roots, client};
+
+const NAME: &str = "api.example";
+const BOTH: &[&str] = &["h2", "http/1.1"];
+
+struct Scene {
+    origin: Origin,
+    agent: Agent,
+    roots: Roots,
+    authority: PathBuf,
+}
+
+async fn scene(alpn: &[&str]) -> Scene {
+    let roots = Roots::new();
+    let origin = Origin::http(Some((&roots, NAME, alpn))).await;
+    let agent = Agent::start(Some(origin.address), Some(&roots.file())).await;
+    let authority = roots.file().with_file_name("moxie.pem");
+    std::fs::write(&authority, agent.authority()).unwrap();
+    Scene { origin, agent, roots, authority }
+}
+
+impl Scene {
+    fn url(&self, path: &str) -> String {
+        format!("{NAME}:{}{path}", self.origin.address.port())
+    }
+
+    async fn shake(&self, trusted: &std::path::Path, alpn: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+        #[expect(clippy::disallowed_methods, reason = "the test is the application, not the agent")]
+        let stream = TcpStream::connect(self.agent.door).await?;
+        let connector = TlsConnector::from(client(trusted, alpn));
+        let name = ServerName::try_from(NAME).unwrap();
+        tokio::time::timeout(BOUND, connector.connect(name, stream)).await?
+    }
+
+    /// One request on a connection of its own, with the authority trusted.
+    async fn get(&self, path: &str, alpn: &[&str]) -> (Version, StatusCode, Bytes) {
+        let stream = self.shake(&self.authority, alpn).await.unwrap();
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let io = TokioIo::new(stream);
+        let request = Request::get(format!("https://{}", self.url(path))).body(Empty::<Bytes>::new()).unwrap();
+        let response = if http2 {
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap()
+        } else {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+            tokio::spawn(connection);
+            let request = Request::get(path).header("host", self.url("")).body(Empty::new()).unwrap();
+            sender.send_request(request).await.unwrap()
+        };
+        let (version, status) = (response.version(), response.status());
+        (version, status, response.into_body().collect().await.unwrap().to_bytes())
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_no_rule_names_shows_its_own_certificate() {
+    let scene = scene(BOTH).await;
+    scene.agent.rule("other.example/.*", json!({"status_code": 429})).await;
+    assert!(scene.shake(&scene.roots.file(), BOTH).await.is_ok());
+    let record = &scene.agent.connections(1).await[0];
+    assert_eq!((record.protocol, record.verdict), (Protocol::Tls, ConnectionVerdict::Passthrough));
+    assert_eq!((record.reason, record.server_name.as_deref()), (Reason::NoRule, Some(NAME)));
+}
+
+#[tokio::test]
+async fn mocked_and_forwarded_over_http_1_and_http_2() {
+    for (alpn, version) in [(&["http/1.1"][..], Version::HTTP_11), (BOTH, Version::HTTP_2)] {
+        let scene = scene(BOTH).await;
+        scene.agent.rule(&scene.url("/a"), json!({"status_code": 429, "mock_count": 1})).await;
+        let (spoken, status, _) = scene.get("/a", alpn).await;
+        assert_eq!((spoken, status), (version, StatusCode::TOO_MANY_REQUESTS));
+        assert_eq!(scene.origin.requests(), 0);
+        let (spoken, status, body) = scene.get("/a", alpn).await;
+        assert_eq!((spoken, status, &body[..]), (version, StatusCode::OK, &b"origin saw /a"[..]));
+        let exchanges = scene.agent.exchanges(2).await;
+        assert_eq!(exchanges[0].outcome, Outcome::Responded);
+        assert!(exchanges.iter().all(|exchange| exchange.error.is_none()), "{exchanges:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_protocol_offered_is_the_one_the_destination_chose() {
+    let scene = scene(&["http/1.1"]).await;
+    scene.agent.rule(&scene.url("/a"), json!({"status_code": 429})).await;
+    let stream = scene.shake(&scene.authority, BOTH).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_verify_reaches_the_client() {
+    let unknown = Roots::new();
+    let origin = Origin::http(Some((&unknown, NAME, BOTH))).await;
+    let known = Roots::new();
+    let agent = Agent::start(Some(origin.address), Some(&known.file())).await;
+    let authority = known.file().with_file_name("moxie.pem");
+    std::fs::write(&authority, agent.authority()).unwrap();
+    let scene = Scene { origin, agent, roots: unknown, authority };
+    scene.agent.rule(&scene.url("/a"), json!({"status_code": 429})).await;
+    assert!(scene.shake(&scene.authority, BOTH).await.is_err(), "a good leaf hid a bad certificate");
+    assert!(scene.shake(&scene.roots.file(), BOTH).await.is_ok());
+    let reasons: Vec<_> = scene.agent.connections(2).await.iter().map(|record| record.reason).collect();
+    assert_eq!(reasons, [Reason::UpstreamUntrusted, Reason::UpstreamUntrusted]);
+}
+
+#[tokio::test]
+async fn a_client_that_refuses_the_authority_is_passed_through_next_time() {
+    let scene = scene(BOTH).await;
+    scene.agent.rule(&scene.url("/a"), json!({"status_code": 429})).await;
+    assert!(scene.shake(&scene.roots.file(), BOTH).await.is_err());
+    scene.agent.connections(1).await;
+    assert!(scene.shake(&scene.roots.file(), BOTH).await.is_ok());
+    let reasons: Vec<_> = scene.agent.connections(2).await.iter().map(|record| record.reason).collect();
+    assert_eq!(reasons, [Reason::AuthorityRefused, Reason::ClientRefusedAuthority]);
+}
+
+#[tokio::test]
+async fn a_client_with_a_pin_of_its_own_is_noticed_by_its_silence() {
+    let scene = scene(BOTH).await;
+    scene.agent.rule(&scene.url("/a"), json!({"status_code": 429})).await;
+    let mut stream = scene.shake(&scene.authority, BOTH).await.unwrap();
+    stream.shutdown().await.unwrap();
+    drop(stream);
+    assert_eq!(scene.agent.connections(1).await[0].reason, Reason::AuthorityRefused);
+    assert!(scene.shake(&scene.roots.file(), BOTH).await.is_ok());
+}
+
+#[tokio::test]
+async fn rules_apply_per_request_on_a_kept_alive_connection() {
+    let scene = scene(&["http/1.1"]).await;
+    scene.agent.rule(&scene.url("/first"), json!({"status_code": 429})).await;
+    let io = TokioIo::new(scene.shake(&scene.authority, &["http/1.1"]).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    for (path, status) in [("/first", 429), ("/second", 200), ("/first", 429), ("/third", 200)] {
+        let request = Request::get(path).header("host", scene.url("")).body(Empty::<Bytes>::new()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        response.into_body().collect().await.unwrap();
+        sender.ready().await.unwrap();
+    }
+    assert_eq!(scene.origin.requests(), 2);
+}
