@@ -59,7 +59,7 @@ impl Lab {
         Ok(Self {
             origins: Origins::start(&net, &trusted, &unknown)?,
             cgroups: Cgroups::create(&name)?,
-            mounts: name_service(&files.path)?,
+            mounts: private_view(&files.path)?,
             app,
             net,
             files,
@@ -232,10 +232,13 @@ fn write_files(directory: &Path, trusted: &Authority, unknown: &Authority) -> Re
     Ok(())
 }
 
-/// Names resolve by the lab's hosts file and by nothing else.
-fn name_service(files: &Path) -> Result<Mounts> {
+/// Names resolve by the lab's hosts file and by nothing else, and a configuration that the host may have is out of sight.
+fn private_view(files: &Path) -> Result<Mounts> {
     let (hosts, switch, resolver) = (files.join("hosts"), files.join("nsswitch.conf"), files.join("resolv.conf"));
+    let empty = files.join("empty");
+    fs::create_dir(&empty)?;
     Mounts::create(&[
+        (&empty, Path::new("/etc/moxie")),
         (&hosts, Path::new("/etc/hosts")),
         (&switch, Path::new("/etc/nsswitch.conf")),
         (&resolver, Path::new("/etc/resolv.conf")),

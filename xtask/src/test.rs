@@ -51,8 +51,7 @@ pub(crate) fn run() -> Result<()> {
 /// What needs no agent.
 fn house(summary: &mut Summary) {
     summary.command("formatting", cargo(&["fmt", "--all", "--check"]));
-    let mut kernel = cargo(&["fmt", "--manifest-path", "moxie-ebpf/Cargo.toml", "--check"]);
-    kernel.env_remove("RUSTUP_TOOLCHAIN");
+    let kernel = cargo(&["fmt", "--manifest-path", "moxie-ebpf/Cargo.toml", "--check"]);
     summary.command("formatting of the kernel half", kernel);
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     summary.command("clippy", cargo(&clippy));
