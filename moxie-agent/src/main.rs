@@ -1,3 +1,7 @@
 //! From argv to an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    moxie_agent::cli::main(std::env::args_os())
+}

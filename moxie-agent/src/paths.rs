@@ -17,6 +17,35 @@ pub const ADMIN_ADDR: &str = "127.0.0.1:8480";
 /// First of the listener ports that connections are diverted to; above `ip_local_port_range`.
 pub const FIRST_LISTENER_PORT: u16 = 61001;
 
+/// A capability(7) that the agent uses, with its number in the kernel's sets and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// Its name.
+    pub name: &'static str,
+    /// Its bit.
+    pub bit: u8,
+    /// What the agent does with it.
+    pub needed_for: &'static str,
+}
+
+/// What the root daemon is left with; `systemd/moxie.service` grants exactly these.
+pub const CAPABILITIES: [Capability; 6] = [
+    Capability { name: "CAP_BPF", bit: 39, needed_for: "loading the kernel half (below Linux 5.8: CAP_SYS_ADMIN)" },
+    Capability { name: "CAP_NET_ADMIN", bit: 12, needed_for: "attaching it to cgroups, marking its own connections" },
+    Capability { name: "CAP_SYS_ADMIN", bit: 21, needed_for: "entering network and mount namespaces" },
+    Capability { name: "CAP_PERFMON", bit: 38, needed_for: "what the verifier asks of programs that read pointers" },
+    Capability {
+        name: "CAP_SYS_PTRACE",
+        bit: 19,
+        needed_for: "finding the namespaces of services that run as other users",
+    },
+    Capability {
+        name: "CAP_DAC_READ_SEARCH",
+        bit: 2,
+        needed_for: "reading roots that only a service's own user may read",
+    },
+];
+
 /// The files inside one state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateDir {

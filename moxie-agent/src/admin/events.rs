@@ -26,7 +26,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
 /// Follows what happens
 ///
 /// Server-sent events from now on, until either side ends. The event name is the kind (`exchange`, `connection`, `rule`, `scope`, `divert`),
-/// the data its JSON. A reader that falls too far behind gets `missed` with the number of events it lost: read the listings again.
+/// the data its JSON as the API shows it, or `{"id": …, "removed": true}`. A reader that falls too far behind gets `missed` with the number of events it lost: read the listings again.
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "traffic", operation_id = "followEvents",
     responses((status = 200, description = "The stream", body = String, content_type = "text/event-stream"))

@@ -13,7 +13,7 @@ use crate::rulebook::BookError;
 use crate::rules::RuleId;
 use crate::rules::spec::Problem;
 use crate::scope::ScopeError;
-use crate::store::StoreError;
+use crate::store::{self, StoreError};
 
 /// Media type of every refusal.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -44,7 +44,7 @@ pub struct ProblemDetails {
 pub enum Refusal {
     /// The body is not JSON.
     #[error("the body is not JSON: {0}")]
-    MalformedJson(#[source] serde_json::Error),
+    MalformedJson(serde_json::Error),
     /// The body is not declared as JSON.
     #[error("send the body as JSON with `Content-Type: application/json`")]
     WrongMediaType,
@@ -85,7 +85,7 @@ pub enum Refusal {
     #[error("no exchange has the id {0}: records are bounded, the oldest go first")]
     NoExchange(String),
     /// What was asked for cannot be opted in.
-    #[error("{0}")]
+    #[error("the scope was refused")]
     Scope(#[source] ScopeError),
     /// The store did not take the change.
     #[error("{0}")]
@@ -117,6 +117,17 @@ fn count(problems: usize) -> String {
     if problems == 1 { "1 problem".into() } else { format!("{problems} problems") }
 }
 
+/// Whose fault it is: the request's, another scope's, or the host's.
+fn scope_kind(error: &ScopeError) -> (StatusCode, &'static str) {
+    match error {
+        ScopeError::OtherMode { .. } => (StatusCode::CONFLICT, "scope_exists"),
+        ScopeError::Divert { source: DivertError::ContainsAgent { .. } | DivertError::Cgroup(_), .. }
+        | ScopeError::Cgroup(_)
+        | ScopeError::Process(_) => (StatusCode::UNPROCESSABLE_ENTITY, "scope_refused"),
+        ScopeError::Divert { .. } => (StatusCode::SERVICE_UNAVAILABLE, "divert_failed"),
+    }
+}
+
 impl Refusal {
     /// One wrong field.
     pub fn field(field: &str, message: impl Into<String>) -> Self {
@@ -143,11 +154,21 @@ impl Refusal {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::WrongMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong_media_type"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
-            Self::Scope(_) => (StatusCode::UNPROCESSABLE_ENTITY, "scope_refused"),
+            Self::Scope(error) => scope_kind(error),
             Self::Store(..) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             Self::Divert(_) => (StatusCode::SERVICE_UNAVAILABLE, "divert_failed"),
             Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::Framework(status) => (*status, "bad_request"),
+        }
+    }
+
+    /// What its author is told. Scopes and ways on path name what they refuse and what to do; what is below them stays in the log.
+    fn detail(&self) -> String {
+        match self {
+            Self::Scope(ScopeError::Divert { source, .. }) => format!("the scope was refused: {source}"),
+            Self::Scope(error) => error.to_string(),
+            Self::Divert(error) => format!("{self}: {error}"),
+            _ => self.to_string(),
         }
     }
 
@@ -160,7 +181,7 @@ impl Refusal {
             title: status.canonical_reason().unwrap_or("Refused").into(),
             status: status.as_u16(),
             code: code.into(),
-            detail: self.to_string(),
+            detail: self.detail(),
             errors: if let Self::Invalid(problems) = self { problems.clone() } else { Vec::new() },
             request_id: request_id.into(),
         }
@@ -171,7 +192,7 @@ impl Refusal {
     pub fn render(&self, request_id: &str) -> Response {
         let (status, code) = self.kind();
         if let Some(cause) = self.source() {
-            tracing::warn!(request_id, code, cause = %Chain(cause), "admin request refused");
+            tracing::warn!(request_id, code, cause = store::causes(cause), "admin request refused");
         }
         let body = serde_json::to_vec(&self.details(request_id)).unwrap_or_default();
         let mut response = (status, [(CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
@@ -179,21 +200,6 @@ impl Refusal {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"moxie\""));
         }
         response
-    }
-}
-
-/// An error with all its causes, on one line.
-struct Chain<'a>(&'a (dyn Error + 'static));
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(cause) = next {
-            write!(f, ": {cause}")?;
-            next = cause.source();
-        }
-        Ok(())
     }
 }
 

@@ -74,16 +74,9 @@ pub(super) fn page_size(given: Option<usize>) -> Result<usize, Refusal> {
     }
 }
 
-/// The one ETag that the author of a change has seen; `None` where any will do.
-///
-/// Of a list, `current` if it is in it: the others are then of no interest.
-pub(super) fn if_match(headers: &HeaderMap, current: Option<&str>) -> Option<String> {
-    let tags = tags(headers, IF_MATCH);
-    if tags.iter().any(|tag| tag == "*") {
-        return None;
-    }
-    let seen = current.and_then(|current| tags.iter().find(|tag| *tag == current)).or_else(|| tags.first());
-    seen.cloned()
+/// The ETags that the author of a change has seen, as sent; `None` where any will do.
+pub(super) fn if_match(headers: &HeaderMap) -> Option<String> {
+    headers.contains_key(IF_MATCH).then(|| tags(headers, IF_MATCH).join(", "))
 }
 
 /// Whether the reader has what is current already.

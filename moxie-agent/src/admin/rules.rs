@@ -156,8 +156,7 @@ async fn replace(
     JsonBody(body): JsonBody,
 ) -> Result<Response, Refusal> {
     let id = RuleId(id);
-    let seen = seen(&state, &id, &headers);
-    let saved = state.rules.replace(&id, &body, seen.as_deref()).await?;
+    let saved = state.rules.replace(&id, &body, if_match(&headers).as_deref()).await?;
     Ok(changed(&saved, state.clock.now()))
 }
 
@@ -186,8 +185,7 @@ async fn change(
     JsonBody(body): JsonBody,
 ) -> Result<Response, Refusal> {
     let id = RuleId(id);
-    let seen = seen(&state, &id, &headers);
-    let saved = state.rules.patch(&id, &body, seen.as_deref()).await?;
+    let saved = state.rules.patch(&id, &body, if_match(&headers).as_deref()).await?;
     Ok(changed(&saved, state.clock.now()))
 }
 
@@ -208,15 +206,8 @@ async fn remove(
     headers: HeaderMap,
 ) -> Result<StatusCode, Refusal> {
     let id = RuleId(id);
-    let seen = seen(&state, &id, &headers);
-    state.rules.delete(&id, seen.as_deref()).await?;
+    state.rules.delete(&id, if_match(&headers).as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// The ETag that a change of this rule is based on.
-fn seen(state: &AdminState, id: &RuleId, headers: &HeaderMap) -> Option<String> {
-    let current = state.rules.find(id).map(|rule| rulebook::etag(&rule));
-    if_match(headers, current.as_deref())
 }
 
 fn changed(saved: &Saved, now: Timestamp) -> Response {
@@ -225,13 +216,12 @@ fn changed(saved: &Saved, now: Timestamp) -> Response {
 
 /// Makes many rules
 ///
-/// All or none. Takes what the export gives, and a page of the listing.
+/// All or none. Takes what the export gives, and a page of the listing. A rule with the id of an existing one replaces it.
 #[utoipa::path(
     post, path = "/api/v1/rules/import", tag = "rules", operation_id = "importRules", request_body = Rules<RuleBody>,
     responses(
         (status = 201, description = "The rules, in force", body = Rules<RuleView>),
         (status = 400, description = "The body is not JSON"),
-        (status = 409, description = "A rule with one of the ids exists; nothing is changed"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not declared as JSON"),
         (status = 422, description = "Not rules: every problem; nothing is changed"),

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,8 +20,8 @@ use crate::events::Kind;
 use crate::journal::Page;
 use crate::rules::spec::Problem;
 use crate::scope::registry::Target;
-use crate::scope::{Mode, Scope, ScopeId, ScopeSpec};
-use crate::store::StoredScope;
+use crate::scope::{Mode, Scope, ScopeId, ScopeSpec, Scopes};
+use crate::store::{self, Store, StoreError, StoredScope};
 
 pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
     OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove))
@@ -75,10 +75,11 @@ async fn list(
         (status = 201, description = "Opted in", body = Scope, headers(("Location" = String, description = "Where the scope is"))),
         (status = 200, description = "An equal scope is in force already: here it is", body = Scope),
         (status = 400, description = "The body is not JSON"),
+        (status = 409, description = "The same is opted in with another mode"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not declared as JSON"),
         (status = 422, description = "Not a scope, or one that cannot be had: every problem"),
-        (status = 503, description = "The store did not take it; nothing is changed"),
+        (status = 503, description = "The kernel or the store did not take it; nothing is changed"),
     )
 )]
 async fn add(State(state): State<Arc<AdminState>>, JsonBody(body): JsonBody) -> Result<Response, Refusal> {
@@ -94,7 +95,7 @@ async fn add(State(state): State<Arc<AdminState>>, JsonBody(body): JsonBody) -> 
     if let Some(spec) = stored {
         persist(&state, &scope, spec).await?;
     }
-    state.events.send(Kind::Scope, &ScopeEvent { change: Change::Added, scope: &scope });
+    state.events.send(Kind::Scope, &scope);
     let location = format!("/api/v1/scopes/{}", scope.id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(scope)).into_response())
 }
@@ -122,8 +123,8 @@ async fn persist(state: &Arc<AdminState>, scope: &Scope, spec: Value) -> Result<
 async fn remove(State(state): State<Arc<AdminState>>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
     // Off path first, whatever the store says: opting out must always work.
     let removed = take_off(&state, ScopeId(id.clone())).await?;
-    if let Some(scope) = &removed {
-        state.events.send(Kind::Scope, &ScopeEvent { change: Change::Removed, scope });
+    if removed.is_some() {
+        state.events.send(Kind::Scope, &json!({"id": id, "removed": true}));
     }
     let was_stored = state.store.delete_scope(&id).await.map_err(|source| {
         Refusal::Store(
@@ -142,19 +143,34 @@ async fn take_off(state: &Arc<AdminState>, id: ScopeId) -> Result<Option<Scope>,
     tokio::task::spawn_blocking(move || worker.scopes.remove(&id)).await.map_err(|_| Refusal::Broken)
 }
 
-/// What followers of the events are told.
-#[derive(Serialize)]
-struct ScopeEvent<'a> {
-    change: Change,
-    #[serde(flatten)]
-    scope: &'a Scope,
+/// Opts in again what was opted in when the agent last ran. A cgroup that is not there (yet) is left for the next start.
+///
+/// # Errors
+/// The store could not be read or written; what could be opted in is.
+pub async fn restore(scopes: &Arc<Scopes>, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
+    for row in store.scopes().await? {
+        let Ok(spec) = read(&row.spec) else {
+            tracing::warn!(scope = row.id, spec = %row.spec, "a stored scope does not read; it is left alone");
+            continue;
+        };
+        let worker = Arc::clone(scopes);
+        match tokio::task::spawn_blocking(move || worker.add(spec, now)).await {
+            Ok(Ok((scope, _))) => rename(store, row, scope.id).await?,
+            Ok(Err(error)) => tracing::warn!(spec = %row.spec, cause = store::causes(&error), "not opted in again"),
+            Err(error) => tracing::error!(spec = %row.spec, %error, "not opted in again"),
+        }
+    }
+    Ok(())
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Change {
-    Added,
-    Removed,
+/// A scope has a new id in each life of the agent; its row follows, so that removing the scope removes the row.
+async fn rename(store: &dyn Store, mut row: StoredScope, id: ScopeId) -> Result<(), StoreError> {
+    let old = std::mem::replace(&mut row.id, id.0);
+    store.put_scope(&row).await?;
+    if old != row.id {
+        store.delete_scope(&old).await?;
+    }
+    Ok(())
 }
 
 /// The row that brings a scope back; none for a process, which will not be there again.

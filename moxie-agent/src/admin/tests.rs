@@ -29,6 +29,7 @@ use crate::events::Events;
 use crate::journal::Journal;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
+use crate::store::Store;
 use crate::telemetry::Metrics;
 
 const TOKEN: &str = "a-token-of-the-tests";
@@ -76,25 +77,31 @@ struct Agent {
     router: Router,
     journal: Arc<Journal>,
     rules: Arc<RuleBook>,
+    scopes: Arc<Scopes>,
+    store: Arc<dyn Store>,
     ready: Arc<AtomicBool>,
     drain: Drain,
 }
 
 async fn agent() -> Agent {
-    let store = crate::store::open("sqlite::memory:").await.unwrap();
+    agent_with(crate::store::open("sqlite::memory:").await.unwrap()).await
+}
+
+async fn agent_with(store: Arc<dyn Store>) -> Agent {
     let (events, clock) = (Events::default(), Clock::system());
     let rules = RuleBook::open(Arc::clone(&store), clock.clone(), events.clone(), 1).await;
     let divert: Arc<dyn Divert> = Arc::new(Paper(AtomicBool::new(true)));
     let journal = Arc::new(Journal::new(1 << 20, events.clone()));
+    let scopes = Arc::new(Scopes::new(Arc::clone(&divert)));
     let (ready, drain) = (Arc::new(AtomicBool::new(true)), Drain::new());
     let state = AdminState {
         rules: Arc::clone(&rules),
-        scopes: Arc::new(Scopes::new(Arc::clone(&divert))),
+        scopes: Arc::clone(&scopes),
         journal: Arc::clone(&journal),
         metrics: Arc::new(Metrics::default()),
         events,
         divert,
-        store,
+        store: Arc::clone(&store),
         authority_pem: "-----BEGIN CERTIFICATE-----\n".into(),
         facts: Facts { version: "0.0.0".into(), environment: Some("test".into()), netns: 4, started_at: clock.now() },
         clock,
@@ -102,7 +109,7 @@ async fn agent() -> Agent {
         ready: Arc::clone(&ready),
         drain: drain.clone(),
     };
-    Agent { router: router(state), journal, rules, ready, drain }
+    Agent { router: router(state), journal, rules, scopes, store, ready, drain }
 }
 
 /// An answer, read whole.

@@ -10,9 +10,9 @@ pub(super) fn key(spec: &RuleSpec, seed: u64) -> u64 {
     };
     let text = format!("{methods} {}", spec.url.source());
     // FNV-1a: stable, which the standard hasher does not promise to be.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     mixed(hash ^ mixed(seed))
 }
 

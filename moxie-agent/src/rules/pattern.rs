@@ -3,10 +3,13 @@
 //! Most urls are text, `.` and `.*`. Such a pattern is a list of [`Atom`]s and needs no automaton; of any other the atoms
 //! are a cover (they match at least what the regex matches), which the index narrows down by before the automaton is asked.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use regex_automata::meta;
+use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
+use regex_automata::nfa::thompson::pikevm::{self, PikeVM};
 use regex_automata::nfa::thompson::{NFA, WhichCaptures};
+use regex_automata::util::pool::Pool;
 use regex_syntax::hir::{Class, Dot, Hir, HirKind, Look};
 
 use super::reach;
@@ -47,7 +50,9 @@ pub(super) enum PatternError {
     #[error("is {0} bytes long; write at most {MAX_SOURCE}")]
     TooLong(usize),
     /// It is no regex; the parser's message shows where.
-    #[error("is not a valid regex; a literal character such as ( [ {{ * + ? is written with a backslash before it:\n{0}")]
+    #[error(
+        "is not a valid regex; a literal character such as ( [ {{ * + ? is written with a backslash before it:\n{0}"
+    )]
     Syntax(Box<regex_syntax::Error>),
     /// It is a regex that takes too much memory.
     #[error("compiles to more than {MAX_COMPILED} bytes; write smaller repetitions, or `.*` for them")]
@@ -63,11 +68,19 @@ pub(super) struct Pattern {
     automaton: Option<Arc<Automaton>>,
 }
 
+/// One compilation, asked in three ways. DFAs would cost more of them, and the index leaves few texts to look at.
 #[derive(Debug)]
 struct Automaton {
-    regex: meta::Regex,
     nfa: NFA,
+    /// Fast, for texts of moderate length.
+    backtrack: BoundedBacktracker,
+    /// For any text.
+    pike: PikeVM,
+    caches: Pool<Caches, MakeCaches>,
 }
+
+type Caches = (backtrack::Cache, pikevm::Cache);
+type MakeCaches = Box<dyn Fn() -> Caches + Send + Sync + UnwindSafe + RefUnwindSafe>;
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
@@ -101,14 +114,14 @@ impl Pattern {
     /// Whether the pattern matches `text`, which holds no line break.
     pub(super) fn matches(&self, text: &str) -> bool {
         match &self.automaton {
-            Some(automaton) => automaton.regex.is_match(text),
+            Some(automaton) => automaton.is_match(text),
             None => glob(&self.atoms, text),
         }
     }
 
     /// Whether a text that the atoms match is matched by the pattern itself.
     pub(super) fn confirms(&self, text: &str) -> bool {
-        self.automaton.as_ref().is_none_or(|automaton| automaton.regex.is_match(text))
+        self.automaton.as_ref().is_none_or(|automaton| automaton.is_match(text))
     }
 
     /// Whether the pattern, anchored at the start, can still match a text that begins with `prefix`, given that its atoms can.
@@ -124,17 +137,20 @@ impl Automaton {
             Anchor::Start => Hir::concat(vec![Hir::look(Look::Start), hir]),
             Anchor::Nowhere => hir,
         };
-        // No lazy DFA: it costs a second, reversed compilation, and the index leaves few texts to look at.
-        let config = meta::Config::new()
-            .nfa_size_limit(Some(MAX_COMPILED))
-            .which_captures(WhichCaptures::None)
-            .hybrid(false)
-            .dfa(false);
-        let regex =
-            meta::Builder::new().configure(config).build_from_hir(&hir).map_err(|_| PatternError::TooLarge)?;
         let config = NFA::config().nfa_size_limit(Some(MAX_COMPILED)).which_captures(WhichCaptures::None);
         let nfa = NFA::compiler().configure(config).build_from_hir(&hir).map_err(|_| PatternError::TooLarge)?;
-        Ok(Self { regex, nfa })
+        let backtrack = BoundedBacktracker::new_from_nfa(nfa.clone()).map_err(|_| PatternError::TooLarge)?;
+        let pike = PikeVM::new_from_nfa(nfa.clone()).map_err(|_| PatternError::TooLarge)?;
+        let (cached_backtrack, cached_pike) = (backtrack.clone(), pike.clone());
+        let caches =
+            Pool::new(Box::new(move || (cached_backtrack.create_cache(), cached_pike.create_cache())) as MakeCaches);
+        Ok(Self { nfa, backtrack, pike, caches })
+    }
+
+    fn is_match(&self, text: &str) -> bool {
+        let mut caches = self.caches.get();
+        let (backtrack, pike) = &mut *caches;
+        self.backtrack.try_is_match(backtrack, text).unwrap_or_else(|_too_long| self.pike.is_match(pike, text))
     }
 }
 

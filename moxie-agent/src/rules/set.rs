@@ -4,6 +4,8 @@ mod action;
 mod explain;
 mod judge;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;

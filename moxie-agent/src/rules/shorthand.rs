@@ -9,7 +9,9 @@ pub enum ShorthandError {
     #[error("there is no `->`; write METHOD host/path -> STATUS, such as `GET api.example.com/v1/users -> 429 x3`")]
     NoArrow,
     /// Left of the arrow is not `url` or `METHOD url`.
-    #[error("`{0}` is not METHOD host/path; write one such as `GET api.example.com/v1/users`, without blanks in the url")]
+    #[error(
+        "`{0}` is not METHOD host/path; write one such as `GET api.example.com/v1/users`, without blanks in the url"
+    )]
     Request(String),
     /// Nothing is right of the arrow.
     #[error("nothing stands behind `->`; write a status such as 429, or `forward`")]
@@ -188,7 +190,10 @@ mod tests {
                    "response_delay": "4s", "response_headers": {"Retry-After": "4"}, "response": {}}),
         );
         check("a.b/.* -> forward", json!({"url": "a.b/.*", "call_backend": true}));
-        check("GET,POST a.b/c -> backend 503", json!({"method": ["GET", "POST"], "url": "a.b/c", "call_backend": true, "status_code": 503}));
+        check(
+            "GET,POST a.b/c -> backend 503",
+            json!({"method": ["GET", "POST"], "url": "a.b/c", "call_backend": true, "status_code": 503}),
+        );
         check(
             "a.b/c -> 200 type application/xml ttl 10m percent 12.5 priority -1 name 'two words' delay 0.5 body <a> x </a>",
             json!({"url": "a.b/c", "status_code": 200, "response_media_type": "application/xml", "ttl": "10m", "percentage": 12.5,

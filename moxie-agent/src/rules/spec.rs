@@ -6,10 +6,10 @@ mod headers;
 mod parse;
 mod patch;
 mod problem;
-mod url;
-mod write;
 #[cfg(test)]
 mod tests;
+mod url;
+mod write;
 
 use std::time::Duration;
 

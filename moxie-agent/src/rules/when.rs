@@ -67,7 +67,8 @@ impl When {
         let mut json = Map::new();
         for (part, conditions) in [("headers", &self.headers), ("query", &self.query), ("caller", &self.caller)] {
             if !conditions.is_empty() {
-                let part_json = conditions.iter().map(|(name, condition)| (name.clone(), condition.to_json())).collect();
+                let part_json =
+                    conditions.iter().map(|(name, condition)| (name.clone(), condition.to_json())).collect();
                 json.insert(part.to_owned(), part_json);
             }
         }

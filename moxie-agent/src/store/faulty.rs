@@ -85,10 +85,12 @@ impl Store for Faulty {
     }
 
     async fn put_scope(&self, scope: &StoredScope) -> Result<(), StoreError> {
+        self.check(&self.failing, "save a scope")?;
         self.store.put_scope(scope).await
     }
 
     async fn delete_scope(&self, id: &str) -> Result<bool, StoreError> {
+        self.check(&self.failing, "delete a scope")?;
         self.store.delete_scope(id).await
     }
 

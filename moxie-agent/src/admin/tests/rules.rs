@@ -37,7 +37,7 @@ async fn a_rule_is_made_shown_changed_and_removed() {
     assert_eq!((shown.status, shown.json(), shown.header("etag")), (StatusCode::OK, made.json(), etag.as_str()));
 
     let put = agent.ask("PUT", &at, Some(json!({"url": "api\\.b\\.test/"}))).await;
-    assert_eq!((put.status, &put.json()["status_code"]), (StatusCode::OK, &json!(null)), "{}", put.text());
+    assert_eq!((put.status, &put.json()["status_code"]), (StatusCode::OK, &json!(200)), "{}", put.text());
     let patched = agent.ask("PATCH", &at, Some(json!({"status_code": 429}))).await;
     assert_eq!(patched.json()["url"], "api\\.b\\.test/");
     assert_eq!(patched.json()["status_code"], 429);
@@ -176,7 +176,7 @@ async fn what_was_exported_can_be_imported() {
     assert_eq!(before, after);
 
     let again = to.ask("POST", "/api/v1/rules/import", Some(exported)).await;
-    assert_eq!((again.status, again.code().as_str()), (StatusCode::CONFLICT, "rule_exists"));
+    assert_eq!((again.status, listed(&to).await.len()), (StatusCode::CREATED, 2), "the same ids replace");
     let page = from.ask("GET", "/api/v1/rules", None).await.json();
     assert_eq!(self::agent().await.ask("POST", "/api/v1/rules/import", Some(page)).await.status, StatusCode::CREATED);
 }
@@ -203,4 +203,13 @@ async fn a_trial_of_no_request_tells_every_problem() {
     let bad = json!({"method": "G T", "url": "ftp://a.test/", "headers": {"b d": "1", "x-a": 2}, "caller": 3, "colour": "red"});
     let told = fields(&agent().await.ask("POST", "/api/v1/rules/test", Some(bad)).await);
     assert_eq!(told, ["colour", "method", "headers.b d", "headers.x-a", "caller", "url"]);
+}
+
+#[tokio::test]
+async fn a_second_rule_with_the_same_id_is_refused() {
+    let agent = agent().await;
+    let rule = json!({"id": "retry-after", "url": "a.test/"});
+    make(&agent, rule.clone()).await;
+    let second = agent.ask("POST", "/api/v1/rules", Some(rule)).await;
+    assert_eq!((second.status, second.code().as_str()), (StatusCode::CONFLICT, "rule_exists"));
 }

@@ -1,10 +1,38 @@
 //! Scopes over the API.
 
+use std::path::PathBuf;
+
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::agent;
-use crate::admin::scopes::read;
+use super::{agent, agent_with};
+use crate::admin::scopes::{read, restore};
+use crate::scope::cgroup::Hierarchy;
+use crate::store::faulty::Faulty;
+
+/// A cgroup of the test's own; gone with it.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// `None` where cgroups cannot be made; says so, and fails where nothing may be skipped.
+    fn make(name: &str) -> Option<Self> {
+        let path = Hierarchy::find().ok()?.root().join(format!("moxie-admin-{name}-{}", std::process::id()));
+        match std::fs::create_dir(&path) {
+            Ok(()) => Some(Self(path)),
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "cannot make {}: {error}", path.display());
+                println!("skipped: cannot make {}: {error}", path.display());
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        std::fs::remove_dir(&self.0).unwrap();
+    }
+}
 
 /// The fields that `read` complains of.
 fn wrong(body: &Value) -> Vec<String> {
@@ -49,4 +77,50 @@ async fn what_cannot_be_opted_in_says_why() {
     assert!(answer.json()["detail"].as_str().unwrap().contains("/nowhere/at/all"), "{}", answer.text());
     let unknown = agent.ask("DELETE", "/api/v1/scopes/nobody", None).await;
     assert_eq!((unknown.status, unknown.code().as_str()), (StatusCode::NOT_FOUND, "scope_not_found"));
+}
+
+#[tokio::test]
+async fn a_cgroup_is_opted_in_once_restored_and_opted_out() {
+    let Some(cgroup) = Cgroup::make("restored") else { return };
+    let before = agent().await;
+    let body = |mode: &str| Some(json!({"cgroup": cgroup.0, "mode": mode}));
+    let made = before.ask("POST", "/api/v1/scopes", body("rules")).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text());
+    assert_eq!(made.header("location"), format!("/api/v1/scopes/{}", made.json()["id"].as_str().unwrap()));
+    let again = before.ask("POST", "/api/v1/scopes", body("rules")).await;
+    assert_eq!((again.status, again.json()), (StatusCode::OK, made.json()));
+    let other = before.ask("POST", "/api/v1/scopes", body("observe")).await;
+    assert_eq!((other.status, other.code().as_str()), (StatusCode::CONFLICT, "scope_exists"));
+
+    let after = agent_with(before.store.clone()).await;
+    restore(&after.scopes, &*after.store, "2026-11-21T10:00:00Z".parse().unwrap()).await.unwrap();
+    let listed = after.ask("GET", "/api/v1/scopes", None).await.json();
+    assert_eq!(listed["items"][0]["cgroup"], json!(cgroup.0));
+    let path = format!("/api/v1/scopes/{}", listed["items"][0]["id"].as_str().unwrap());
+    assert_eq!(after.ask("DELETE", &path, None).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(after.store.scopes().await.unwrap(), []);
+    assert_eq!(after.ask("DELETE", &path, None).await.code(), "scope_not_found");
+}
+
+#[tokio::test]
+async fn a_scope_that_cannot_be_written_down_is_taken_back_and_opting_out_always_works() {
+    let Some(cgroup) = Cgroup::make("faulty") else { return };
+    let store = Faulty::new().await;
+    let agent = agent_with(store.clone()).await;
+    let body = || Some(json!({"cgroup": cgroup.0}));
+    store.fail(true);
+    let refused = agent.ask("POST", "/api/v1/scopes", body()).await;
+    assert_eq!((refused.status, refused.code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"));
+    assert!(!refused.text().contains("crashed"), "the cause stays in the log: {}", refused.text());
+    assert!(agent.scopes.list().is_empty());
+
+    store.fail(false);
+    let made = agent.ask("POST", "/api/v1/scopes", body()).await;
+    store.fail(true);
+    let path = made.header("location");
+    let half = agent.ask("DELETE", path, None).await;
+    assert_eq!(half.code(), "store_unavailable");
+    assert!(agent.scopes.list().is_empty());
+    store.fail(false);
+    assert_eq!(agent.ask("DELETE", path, None).await.status, StatusCode::NO_CONTENT);
 }

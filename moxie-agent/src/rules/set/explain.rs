@@ -18,7 +18,9 @@ impl RuleSet {
             let failure = prepared.failure(request, &text, named.binary_search(&place).is_ok(), now);
             let (reason, detail) = match (failure, winner) {
                 (Some(failure), _) => (failure.reason(), failure.to_string()),
-                (None, Some(winner)) => (WhyNotReason::RuleBefore, format!("a rule before it fires: {}", winner.in_words())),
+                (None, Some(winner)) => {
+                    (WhyNotReason::RuleBefore, format!("a rule before it fires: {}", winner.in_words()))
+                }
                 (None, None) => {
                     winner = Some(prepared);
                     continue;
@@ -54,6 +56,9 @@ impl Prepared {
         if percentage >= 100.0 {
             return format!("rule {id}{name} fires");
         }
-        format!("rule {id}{name} fires for {} % of such requests; the others go on to the rules after it", number(percentage))
+        format!(
+            "rule {id}{name} fires for {} % of such requests; the others go on to the rules after it",
+            number(percentage)
+        )
     }
 }

@@ -72,7 +72,9 @@ impl Prepared {
             Status::Armed | Status::Delivered | Status::NoTraffic if self.action.is_none() => {
                 Some(Failure::BodyUnreadable)
             }
-            Status::Armed | Status::Delivered | Status::NoTraffic => (spec.percentage <= 0.0).then_some(Failure::NeverDrawn),
+            Status::Armed | Status::Delivered | Status::NoTraffic => {
+                (spec.percentage <= 0.0).then_some(Failure::NeverDrawn)
+            }
         }
     }
 

@@ -57,7 +57,10 @@ fn read(value: &Value, field: &str, log: &mut Log) -> Option<Duration> {
         _ => None,
     };
     if read.is_none() {
-        log.problem(field, format!("{value} is not a duration; write seconds (4, 0.25) or a unit (\"250ms\", \"4s\", \"1m\")"));
+        log.problem(
+            field,
+            format!("{value} is not a duration; write seconds (4, 0.25) or a unit (\"250ms\", \"4s\", \"1m\")"),
+        );
     }
     read
 }

@@ -63,7 +63,8 @@ impl<'a> Object<'a> {
 
     /// Says of every member that is in neither list that there is no such field.
     pub(in crate::rules) fn refuse_unknown(&self, known: &[&str], ignored: &[&str], log: &mut Log) {
-        for name in self.map.keys().map(String::as_str).filter(|name| !known.contains(name) && !ignored.contains(name)) {
+        for name in self.map.keys().map(String::as_str).filter(|name| !known.contains(name) && !ignored.contains(name))
+        {
             let message = match nearest(name, known) {
                 Some(meant) => format!("there is no field `{name}`; did you mean `{meant}`?"),
                 None => format!("there is no field `{name}`; there are {}", known.join(", ")),

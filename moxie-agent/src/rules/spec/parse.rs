@@ -35,8 +35,7 @@ const FIELDS: [&str; 21] = [
 ];
 
 /// What a listed rule shows besides; `id` is its caller's business.
-const READ_ONLY: [&str; 8] =
-    ["id", "remaining", "hits", "last_hit", "created_at", "updated_at", "status", "warnings"];
+const READ_ONLY: [&str; 8] = ["id", "remaining", "hits", "last_hit", "created_at", "updated_at", "status", "warnings"];
 
 pub(super) fn rule(json: &Value, now: Timestamp) -> Result<Checked<RuleSpec>, Vec<Problem>> {
     let mut log = Log::default();
@@ -92,14 +91,18 @@ fn percentage(rule: &Object<'_>, log: &mut Log) -> f64 {
 fn mock_count(rule: &Object<'_>, log: &mut Log) -> i64 {
     let count = rule.integer("mock_count", log).unwrap_or(-1);
     if count < -1 {
-        log.problem("mock_count", format!("{count} is not a count; write -1 for no limit, 0 for never, or how many times"));
+        log.problem(
+            "mock_count",
+            format!("{count} is not a count; write -1 for no limit, 0 for never, or how many times"),
+        );
     }
     count
 }
 
 fn status_code(rule: &Object<'_>, log: &mut Log) -> Option<StatusCode> {
     let written = rule.integer("status_code", log)?;
-    let status = u16::try_from(written).ok().filter(|code| *code <= 599).and_then(|code| StatusCode::from_u16(code).ok());
+    let status =
+        u16::try_from(written).ok().filter(|code| *code <= 599).and_then(|code| StatusCode::from_u16(code).ok());
     if status.is_none() {
         log.problem("status_code", format!("{written} is not an HTTP status; write a number from 100 to 599"));
     }
@@ -109,7 +112,10 @@ fn status_code(rule: &Object<'_>, log: &mut Log) -> Option<StatusCode> {
 fn media_type(rule: &Object<'_>, log: &mut Log) -> Option<String> {
     let written = rule.text("response_media_type", log)?;
     if !written.contains('/') || HeaderValue::from_str(written).is_err() {
-        log.problem("response_media_type", format!("{written:?} is not a media type; write one such as application/xml"));
+        log.problem(
+            "response_media_type",
+            format!("{written:?} is not a media type; write one such as application/xml"),
+        );
     }
     Some(written.to_owned())
 }
@@ -121,7 +127,10 @@ fn body(rule: &Object<'_>, log: &mut Log) -> Option<Body> {
         (_, Some(("base64", text))) => Body::Base64(match STANDARD.decode(text) {
             Ok(bytes) => bytes.into(),
             Err(error) => {
-                log.problem("response.base64", format!("is not base64 ({error}); write the standard alphabet with padding"));
+                log.problem(
+                    "response.base64",
+                    format!("is not base64 ({error}); write the standard alphabet with padding"),
+                );
                 return None;
             }
         }),

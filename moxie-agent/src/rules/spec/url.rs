@@ -6,8 +6,7 @@ use super::fields::{Log, Object};
 use super::{MatchMode, Methods};
 use crate::rules::pattern::{Anchor, Atom, Pattern};
 
-const COMMON_METHODS: [&str; 9] =
-    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+const COMMON_METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
 
 /// Whether `text` is a token (RFC 9110 section 5.6.2), as methods are.
 fn is_token(text: &str) -> bool {
@@ -43,7 +42,8 @@ pub(super) fn methods(rule: &Object<'_>, log: &mut Log) -> Methods {
 
 /// Methods are compared exactly; but `get` is meant to be `GET`.
 fn known_case(method: &str) -> String {
-    let common = COMMON_METHODS.iter().find(|common| common.eq_ignore_ascii_case(method) && *method == method.to_lowercase());
+    let common =
+        COMMON_METHODS.iter().find(|common| common.eq_ignore_ascii_case(method) && *method == method.to_lowercase());
     common.map_or(method, |common| common).to_owned()
 }
 
@@ -72,7 +72,10 @@ pub(super) fn url(rule: &Object<'_>, mode: MatchMode, log: &mut Log) -> Option<P
         return None;
     }
     if let Some(scheme) = scheme(url) {
-        log.problem("url", format!("a url is a regex without scheme: drop `{scheme}`; `when.scheme` tells http from https"));
+        log.problem(
+            "url",
+            format!("a url is a regex without scheme: drop `{scheme}`; `when.scheme` tells http from https"),
+        );
         return None;
     }
     let anchor = match mode {
@@ -138,7 +141,8 @@ pub(super) fn hosts(rule: &Object<'_>, mode: MatchMode, log: &mut Log) -> Vec<Pa
     let empty = value.is_none_or(|value| value.as_array().is_some_and(Vec::is_empty));
     match mode {
         MatchMode::Search if empty => {
-            let message = "match `search` needs `hosts`, a list of host regexes, so that only their connections are looked into";
+            let message =
+                "match `search` needs `hosts`, a list of host regexes, so that only their connections are looked into";
             log.problem("hosts", message);
         }
         MatchMode::Full | MatchMode::Prefix if !empty => {

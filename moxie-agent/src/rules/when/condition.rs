@@ -54,7 +54,7 @@ impl Condition {
     fn read_object(object: &Object<'_>, log: &mut Log) -> Option<Self> {
         object.refuse_unknown(&KEYS, &[], log);
         if object.members().next().is_none() {
-            log.problem(&object.path(), format!("says nothing; write an exact string, or one of {}", KEYS.join(", ")));
+            log.problem(object.path(), format!("says nothing; write an exact string, or one of {}", KEYS.join(", ")));
         }
         let not = object.member("not").and_then(|value| Self::read(value, &object.at("not"), log));
         let bounds = [("gt", Bound::Gt), ("gte", Bound::Gte), ("lt", Bound::Lt), ("lte", Bound::Lte)];
@@ -99,7 +99,10 @@ impl Condition {
     fn takes(&self, value: &str) -> bool {
         self.equals.as_ref().is_none_or(|equals| equals == value)
             && self.regex.as_ref().is_none_or(|regex| regex.is_match(value))
-            && self.bounds.iter().all(|(bound, than)| value.trim().parse().is_ok_and(|number| bound.holds(number, *than)))
+            && self
+                .bounds
+                .iter()
+                .all(|(bound, than)| value.trim().parse().is_ok_and(|number| bound.holds(number, *than)))
     }
 }
 

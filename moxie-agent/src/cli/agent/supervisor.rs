@@ -1,0 +1,41 @@
+//! What systemd is told (sd_notify(3)); without systemd, nothing happens.
+
+use sd_notify::NotifyState;
+use tokio::task::JoinHandle;
+
+/// The agent diverts.
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// The agent drains.
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Stops feeding the watchdog when dropped.
+pub(super) struct Fed(JoinHandle<()>);
+
+impl Drop for Fed {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Tells the watchdog, if systemd asked for one, that the runtime still takes its turns.
+pub(super) fn feed_watchdog() -> Option<Fed> {
+    // Half the time that systemd allows, as sd_watchdog_enabled(3) advises.
+    let mut turns = tokio::time::interval(sd_notify::watchdog_enabled()?.div_f32(2.0));
+    Some(Fed(tokio::spawn(async move {
+        loop {
+            turns.tick().await;
+            tell(&[NotifyState::Watchdog]);
+        }
+    })))
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "cannot tell systemd");
+    }
+}

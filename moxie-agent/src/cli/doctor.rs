@@ -1,0 +1,88 @@
+//! `moxie doctor`: what this host can and cannot do, each line with the next thing to type.
+
+mod agent;
+mod host;
+mod kernel;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+
+use super::Context;
+use super::exit::{Exit, Failure};
+use super::output::{self, Form, Listing};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    form: Form,
+}
+
+/// What a check means for Moxie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Moxie works, with something missing.
+    Warn,
+    /// Moxie does not work.
+    Blocks,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Check {
+    name: &'static str,
+    verdict: Verdict,
+    found: String,
+    /// What to type; none where nothing has to be done.
+    fix: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Ok, found: found.into(), fix: None }
+    }
+
+    fn warn(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Warn, found: found.into(), fix: Some(fix.into()) }
+    }
+
+    fn blocks(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Blocks, found: found.into(), fix: Some(fix.into()) }
+    }
+}
+
+pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {
+    let mut checks = host::checks();
+    checks.extend(kernel::checks());
+    checks.extend(agent::checks(context).await);
+    let is_blocked = checks.iter().any(|check| check.verdict == Verdict::Blocks);
+    if arguments.form.json {
+        let items =
+            serde_json::to_value(&checks).map_err(|error| Failure::because("cannot show the checks", &error))?;
+        output::print_json(&json!({"items": items, "next": null}))?;
+    } else {
+        show(&checks, context)?;
+    }
+    Ok(if is_blocked { Exit::Failed } else { Exit::Done })
+}
+
+fn show(checks: &[Check], context: &Context) -> Result<(), Failure> {
+    let mut listing = Listing::new(&["CHECK", "STATE", "FOUND", "NEXT"], &context.env);
+    for check in checks {
+        let state = match check.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Blocks => "blocks",
+        };
+        listing.row([
+            check.name.to_owned(),
+            state.to_owned(),
+            check.found.clone(),
+            check.fix.clone().unwrap_or_default(),
+        ]);
+    }
+    listing.print("nothing was looked at")
+}

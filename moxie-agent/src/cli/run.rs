@@ -1,0 +1,173 @@
+//! `moxie run … -- CMD…`: CMD under rules, in a cgroup of its own, and an account of what it called.
+
+mod account;
+mod child;
+mod host;
+mod own;
+mod report;
+mod shared;
+mod trust;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::exit::{Exit, Failure, MOXIE_FAILED};
+use super::output::note;
+use super::settings::ConfigFile;
+use super::{Context, privilege, rulefile, settings};
+use crate::clock::Clock;
+use crate::rules::RuleSpec;
+use crate::scope::cgroup::RunCgroup;
+use account::Account;
+use host::Host;
+use report::Report;
+
+/// How long CMD's last connections may take to close, so that the account is whole.
+const SETTLING: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: moxie run --rule 'GET api.customer.io/v1/.* -> 429 x3' -- ./nightly-sync\n\
+    Exits with CMD's own code; 125 Moxie failed before CMD ran, 126 CMD cannot be executed, 127 no such CMD, 128+n ended by signal n.")]
+pub(super) struct Arguments {
+    /// A rule in shorthand; may be repeated
+    #[arg(long, value_name = "SPEC")]
+    rule: Vec<String>,
+    /// Rules from a file: JSON, or one shorthand a line; may be repeated
+    #[arg(long, value_name = "FILE")]
+    rules: Vec<PathBuf>,
+    /// How connections come on path
+    #[arg(long, value_enum, default_value_t = Via::Auto)]
+    via: Via,
+    /// Whether CMD is made to trust Moxie's authority
+    #[arg(long, value_enum, default_value_t = Trust::Auto)]
+    trust: Trust,
+    /// Where to write what CMD called, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// PEM file of roots that destinations are verified with, besides the system's and CMD's own; may be repeated
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Vec<PathBuf>,
+    /// Seed of rules with a percentage, so that a run can be repeated
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The command, and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// How connections come on path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Via {
+    /// The first way that works on this host; says which
+    Auto,
+    /// cgroup v2 and eBPF
+    Ebpf,
+}
+
+/// Whether CMD is made to trust the authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Trust {
+    /// Where the common runtimes look: variables, and the host's bundle as CMD sees it
+    Auto,
+    /// Not at all: rules for HTTPS then fail in CMD, unless it trusts the authority already
+    None,
+}
+
+pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {
+    settings::warn_of_unknown_variables(context);
+    let rules = arguments.read_rules()?;
+    privilege::require("moxie run")?;
+    let report = arguments.report.as_deref().map(Report::reserve).transpose().map_err(before_cmd)?;
+    let cgroup = RunCgroup::create();
+    let cgroup =
+        cgroup.map_err(|error| before_cmd(Failure::because("cannot make a cgroup for the command", &error)))?;
+
+    let host = host::open(&arguments, &rules, cgroup.path(), context).await.map_err(before_cmd)?;
+    if arguments.via == Via::Auto {
+        note(&format!("on path by ebpf, through {}", host.name()));
+    }
+    let ended = under_rules(&*host, &arguments, &cgroup, context).await;
+    let account = Account::take(&*host, SETTLING).await;
+    host.close().await;
+    let status = ended.map_err(before_cmd)?;
+
+    account.tell();
+    if let Some(report) = report {
+        // CMD has run: its exit code stands, whatever becomes of the report.
+        report.write(&account, status.code()).unwrap_or_else(|failure| failure.tell());
+    }
+    Ok(status)
+}
+
+/// Runs CMD to its end, trusting the authority if it shall.
+async fn under_rules(
+    host: &dyn Host,
+    arguments: &Arguments,
+    cgroup: &RunCgroup,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    let trusted = match arguments.trust {
+        Trust::Auto => Some(trust::Prepared::new(&host.authority_pem().await?, context)?),
+        Trust::None => None,
+    };
+    child::run(&arguments.command, cgroup.path(), trusted.as_ref()).await
+}
+
+/// A failure before CMD ran; wrong use and missing permission keep their own codes.
+fn before_cmd(failure: Failure) -> Failure {
+    match failure.exit() {
+        Exit::Usage | Exit::Denied => failure,
+        _ => failure.with_exit(MOXIE_FAILED),
+    }
+}
+
+impl Arguments {
+    /// Every rule of the run, valid; else every problem of every one of them.
+    fn read_rules(&self) -> Result<Vec<Value>, Failure> {
+        let mut rules = self.rule.iter().map(|spec| rulefile::shorthand(spec)).collect::<Result<Vec<_>, _>>()?;
+        for file in &self.rules {
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| Failure::because(format_args!("cannot read {name}"), &error).with_exit(Exit::Usage))?;
+            rules.extend(rulefile::parse(&text, &name)?);
+        }
+        check(&rules)?;
+        Ok(rules)
+    }
+
+    /// Whether only an agent of its own can do what this run asks for.
+    fn needs_own_agent(&self) -> bool {
+        !self.upstream_ca.is_empty() || self.seed.is_some() || self.file.is_given()
+    }
+}
+
+fn check(rules: &[Value]) -> Result<(), Failure> {
+    let now = Clock::system().now();
+    let mut problems = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        match RuleSpec::from_json(rule, now) {
+            Ok(checked) => {
+                for warning in &checked.warnings {
+                    note(&format!("rule {}: {}", index + 1, super::client::line(warning)));
+                }
+            }
+            Err(found) => {
+                problems.extend(found.iter().map(|one| format!("rule {}: {}", index + 1, super::client::line(one))))
+            }
+        }
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::usage("the rules are not valid, CMD was not started").details(problems))
+    }
+}
+
+#[cfg(test)]
+mod tests;

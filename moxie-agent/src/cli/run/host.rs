@@ -1,0 +1,48 @@
+//! The agent that a run goes through: the one of this host where it can be used, else one inside this process.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::own::Own;
+use super::shared::{Shared, Unusable};
+use super::{Arguments, Context};
+use crate::cli::exit::Failure;
+use crate::cli::output::note;
+
+/// An agent, with the run's scope and rules in force; both end with [`Host::close`].
+#[async_trait]
+pub(super) trait Host: Send + Sync {
+    /// How it is called in a sentence.
+    fn name(&self) -> &'static str;
+    /// The certificate that CMD has to trust.
+    async fn authority_pem(&self) -> Result<String, Failure>;
+    /// How many connections of the run are open.
+    async fn open_connections(&self) -> Result<u64, Failure>;
+    /// Exchanges of the run, newest first.
+    async fn exchanges(&self) -> Result<Vec<Value>, Failure>;
+    /// Connections of the run, newest first.
+    async fn connections(&self) -> Result<Vec<Value>, Failure>;
+    /// The run's rules in the order in which they were given, as the API shows them.
+    async fn rules(&self) -> Result<Vec<Value>, Failure>;
+    /// Takes scope and rules back.
+    async fn close(self: Box<Self>);
+}
+
+/// An agent that diverts what the processes of `cgroup` connect to.
+pub(super) async fn open(
+    arguments: &Arguments,
+    rules: &[Value],
+    cgroup: &Path,
+    context: &Context,
+) -> Result<Box<dyn Host>, Failure> {
+    if !arguments.needs_own_agent() {
+        match Shared::open(rules, cgroup, context).await {
+            Ok(shared) => return Ok(Box::new(shared)),
+            Err(Unusable::Absent) => {}
+            Err(Unusable::Because(why)) => note(&format!("the agent of this host is not used: {why}")),
+        }
+    }
+    Ok(Box::new(Own::start(arguments, rules, cgroup, context).await?))
+}

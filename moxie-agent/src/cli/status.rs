@@ -1,0 +1,89 @@
+//! `moxie status`: what the agent is doing, and what it changed.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::output::{self, Form, field};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    form: Form,
+}
+
+pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {
+    let client = Client::locate(context)?;
+    let mut status = client.get("/api/v1/status").await?;
+    let rules = client.items("/api/v1/rules").await?;
+    let changed = changed_calls(&rules);
+    if arguments.form.json {
+        if let Some(fields) = status.as_object_mut() {
+            fields.insert("calls_changed".to_owned(), json!(changed));
+        }
+        output::print_json(&status)?;
+    } else {
+        output::print(&tell(&status, changed))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// How many calls the rules that exist have changed.
+fn changed_calls(rules: &[Value]) -> u64 {
+    rules.iter().filter_map(|rule| rule.get("hits")?.as_u64()).sum()
+}
+
+fn tell(status: &Value, changed: u64) -> String {
+    let of = |pointer| field(status, pointer);
+    let yes = |pointer: &str| status.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
+    let mut lines = Vec::new();
+    let switch = if yes("/diverting") { "on" } else { "OFF: every new connection goes direct; `moxie on` undoes this" };
+    lines.push(format!("agent {} in {}, since {}", of("/version"), of("/environment"), of("/started_at")));
+    lines.push(format!("diverting by {}: {switch}", of("/way")));
+    lines.push(format!(
+        "{} armed, {} changed",
+        count(&status["rules"]["armed"], "rule"),
+        count(&json!(changed), "call")
+    ));
+    lines.push(format!(
+        "{} opted in, {} open",
+        count(&status["scopes"], "scope"),
+        count(&status["active_connections"], "connection")
+    ));
+    if !yes("/ready") {
+        let reasons = status.get("reasons").and_then(Value::as_array).into_iter().flatten();
+        lines.extend(reasons.filter_map(Value::as_str).map(|reason| format!("not ready: {reason}")));
+    }
+    if let Some(trouble) = status.get("store_trouble").and_then(Value::as_str) {
+        lines.push(format!("store: {trouble}"));
+    }
+    lines.join("\n")
+}
+
+/// `1 rule`, `2 rules`.
+fn count(number: &Value, noun: &str) -> String {
+    let number = number.as_u64().unwrap_or(0);
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_is_told_in_words() {
+        let mut status = json!({"version": "1", "environment": "dev", "way": "ebpf", "diverting": true, "ready": true, "reasons": [],
+            "started_at": "T", "rules": {"total": 3, "armed": 2}, "scopes": 1, "active_connections": 0, "store_trouble": null});
+        let changed = changed_calls(&[json!({"hits": 30}), json!({"hits": 7}), json!({})]);
+        let told = "agent 1 in dev, since T\ndiverting by ebpf: on\n2 rules armed, 37 calls changed\n1 scope opted in, 0 connections open";
+        assert_eq!(tell(&status, changed), told);
+        status["diverting"] = json!(false);
+        status["ready"] = json!(false);
+        status["reasons"] = json!(["diversion is switched off"]);
+        let told = tell(&status, 1);
+        assert!(told.contains("ebpf: OFF") && told.contains("1 call changed"), "{told}");
+        assert!(told.ends_with("not ready: diversion is switched off"), "{told}");
+    }
+}

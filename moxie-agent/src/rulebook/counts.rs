@@ -1,0 +1,102 @@
+//! Counts on their way to the store: firing marks a rule, a task writes what is marked at once and again until it is written.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::Book;
+use crate::rules::{RuleId, Tally};
+use crate::store::{Counts, StoreError, causes};
+
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// A store that works again is written to within this time.
+const LAST_RETRY: Duration = Duration::from_secs(3);
+
+/// The rules whose counts are newer than the store's.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    rules: Mutex<HashSet<RuleId>>,
+    marked: Notify,
+}
+
+impl Dirty {
+    /// Marks a rule after it was counted. Called on the data path: a short lock, and no allocation if it is marked already.
+    pub(super) fn mark(&self, id: &RuleId) {
+        let mut rules = self.lock();
+        if !rules.contains(id) {
+            rules.insert(id.clone());
+            drop(rules);
+            self.marked.notify_one();
+        }
+    }
+
+    fn take(&self) -> HashSet<RuleId> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<RuleId>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task. While one write is under way further firings gather for the next, so that the store sets the pace.
+pub(super) async fn keep_written(book: Arc<Book>) {
+    loop {
+        book.dirty.marked.notified().await;
+        let mut retry = FIRST_RETRY;
+        while book.write_counts().await.is_err() {
+            tokio::time::sleep(retry).await;
+            retry = LAST_RETRY.min(retry * 2);
+        }
+    }
+}
+
+impl Book {
+    /// Writes the counts of all marked rules; what the store does not take stays marked.
+    pub(super) async fn write_counts(&self) -> Result<(), StoreError> {
+        let _storing = self.storing.lock().await;
+        // Taken before the tallies are read: a firing in between marks its rule again.
+        let marked = self.dirty.take();
+        let shelf = self.shelf.load_full();
+        let counts: Vec<_> =
+            marked.iter().filter_map(|id| Some((id.clone(), counts(&shelf.find(id)?.tally)))).collect();
+        if counts.is_empty() {
+            return Ok(());
+        }
+        let written = self.store.put_counts(&counts).await;
+        let now_wrong = written.as_ref().err().map(|error| causes(error));
+        if now_wrong.is_some() {
+            self.dirty.lock().extend(marked);
+        }
+        let before = std::mem::replace(&mut self.trouble().counts, now_wrong.clone());
+        match (before, now_wrong) {
+            (None, Some(reason)) => tracing::warn!("counts wait for the store: {reason}"),
+            (Some(_), None) => tracing::info!("the store takes counts again"),
+            _ => {}
+        }
+        written
+    }
+}
+
+/// What a tally says now, as it is stored.
+pub(super) fn counts(tally: &Tally) -> Counts {
+    let last_hit_ms = tally.last_hit_ms.load(Ordering::Relaxed);
+    Counts {
+        remaining: tally.remaining.load(Ordering::Acquire),
+        hits: tally.hits.load(Ordering::Relaxed),
+        last_hit: Some(last_hit_ms).filter(|ms| *ms != 0).and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+    }
+}
+
+/// A tally that goes on from what was stored.
+pub(super) fn tally(counts: &Counts) -> Tally {
+    let tally = Tally::default();
+    tally.remaining.store(counts.remaining, Ordering::Relaxed);
+    tally.hits.store(counts.hits, Ordering::Relaxed);
+    tally.last_hit_ms.store(counts.last_hit.map_or(0, Timestamp::as_millisecond), Ordering::Relaxed);
+    tally
+}
