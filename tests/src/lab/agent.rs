@@ -45,6 +45,13 @@ impl Lab {
         Ok(path)
     }
 
+    /// Ends come soon, though clients keep their connections.
+    fn configuration(&self) -> Result<PathBuf> {
+        let path = self.files().join("moxie.toml");
+        fs::write(&path, "[drain]\ntimeout = \"1s\"\n")?;
+        Ok(path)
+    }
+
     /// Starts an agent on the state directory `state` and waits until it diverts.
     ///
     /// # Errors
@@ -61,7 +68,9 @@ impl Lab {
         let log = self.files().join("agent.log");
         let output = File::options().create(true).append(true).open(&log)?;
         command
-            .args(["agent", "--admin", ADMIN, "--state-dir"])
+            .args(["agent", "--admin", ADMIN, "--config"])
+            .arg(self.configuration()?)
+            .arg("--state-dir")
             .arg(state)
             .arg("--upstream-ca")
             .arg(self.trusted())

@@ -20,7 +20,7 @@ pub(super) fn migrations(files: &[Text]) -> Vec<String> {
     [alone(&sqlite, &postgres, "sqlite"), alone(&postgres, &sqlite, "postgres")].concat()
 }
 
-/// The unit and its companions name the directories and the group of `paths.rs`.
+/// The unit names the directories and capabilities of `paths.rs`.
 pub(super) fn paths(files: &[Text]) -> Vec<String> {
     let source = "moxie-agent/src/paths.rs";
     let text = |path: &str| files.iter().find(|file| file.path == path).map(|file| file.text.as_str());
@@ -28,16 +28,27 @@ pub(super) fn paths(files: &[Text]) -> Vec<String> {
         return vec![format!("{source} or systemd/moxie.service: is not there")];
     };
     let wanted = [("STATE_DIR", "/var/lib/", "StateDirectory="), ("RUNTIME_DIR", "/run/", "RuntimeDirectory=")];
-    wanted
-        .into_iter()
-        .filter_map(|(name, base, key)| {
-            let Some(own) = constant(paths, name).and_then(|path| path.strip_prefix(base)) else {
-                return Some(format!("{source}: {name} is not below {base}"));
-            };
-            let said = unit.lines().any(|line| line.strip_prefix(key) == Some(own));
-            (!said).then(|| format!("systemd/moxie.service: says no {key}{own}, as {source} does"))
-        })
-        .collect()
+    let directories = wanted.into_iter().filter_map(|(name, base, key)| {
+        let Some(own) = constant(paths, name).and_then(|path| path.strip_prefix(base)) else {
+            return Some(format!("{source}: {name} is not below {base}"));
+        };
+        let said = unit.lines().any(|line| line.strip_prefix(key) == Some(own));
+        (!said).then(|| format!("systemd/moxie.service: says no {key}{own}, as {source} does"))
+    });
+    let granted = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap_or_default();
+    let (granted, needed) = (capabilities(granted), capabilities(paths));
+    let differ = (granted != needed)
+        .then(|| format!("systemd/moxie.service: grants {granted:?}, and {source} names {needed:?}"));
+    directories.chain(differ).collect()
+}
+
+/// Every word that is the name of a capability.
+fn capabilities(text: &str) -> BTreeSet<&str> {
+    let is_part = |letter: char| letter.is_ascii_uppercase() || letter == '_';
+    // A comment may say what a capability is like; only code counts.
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let words = code.flat_map(|line| line.split(|letter| !is_part(letter)));
+    words.filter(|word| word.starts_with("CAP_")).collect()
 }
 
 /// The value of `pub const NAME: &str = "value";`.
@@ -65,12 +76,15 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_names_another_directory_is_found() {
-        let source = "pub const STATE_DIR: &str = \"/var/lib/moxie\";\npub const RUNTIME_DIR: &str = \"/run/moxie\";\n";
+    fn a_unit_that_names_another_directory_or_capability_is_found() {
+        let source = "pub const STATE_DIR: &str = \"/var/lib/moxie\";\npub const RUNTIME_DIR: &str = \"/run/moxie\";\n\
+            // not CAP_CHOWN\n[\"CAP_BPF\"]\n";
         let check =
             |unit: &str| paths(&[file("moxie-agent/src/paths.rs", source), file("systemd/moxie.service", unit)]);
-        assert_eq!(check("[Service]\nStateDirectory=moxie\nRuntimeDirectory=moxie\n"), Vec::<String>::new());
-        assert_eq!(check("StateDirectory=moxie\nRuntimeDirectory=other\n").len(), 1);
-        assert_eq!(check("").len(), 2);
+        let good = "[Service]\nStateDirectory=moxie\nRuntimeDirectory=moxie\nCapabilityBoundingSet=CAP_BPF\n";
+        assert_eq!(check(good), Vec::<String>::new());
+        assert_eq!(check(&good.replace("RuntimeDirectory=moxie", "RuntimeDirectory=other")).len(), 1);
+        assert_eq!(check(&good.replace("CAP_BPF", "CAP_BPF CAP_CHOWN")).len(), 1);
+        assert_eq!(check("").len(), 3);
     }
 }
