@@ -1,19 +1,43 @@
-//! Wiring. To be written.
+//! Wiring: builds every part from the configuration, starts them in order, and ends them in the reverse order.
 
+mod parts;
+mod token;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use tokio::task::spawn_blocking;
+
+use crate::admin::ServeError;
 use crate::clock::Clock;
-use crate::journal::Journal;
+use crate::config::Config;
+use crate::datapath::{Context, accept};
+use crate::divert::ebpf::{Ebpf, EbpfOptions};
+use crate::divert::{Divert, DivertError};
+use crate::drain::Drain;
+use crate::journal::{Journal, Writer};
+use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
+use crate::store::{Store, StoreError};
+use crate::tls::authority::AuthorityError;
+use crate::tls::originate::RootsError;
+use parts::Parts;
+
+/// How long the admin API may take to finish its last answers.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
 /// What an agent is built from.
 #[derive(Debug)]
 pub struct Options {
     /// Everything that can be set.
-    pub config: crate::config::Config,
+    pub config: Config,
     /// Where its files are.
-    pub state: crate::paths::StateDir,
+    pub state: StateDir,
     /// URL of the store.
     pub store: String,
     /// Which doors its admin API has.
@@ -34,9 +58,48 @@ pub enum AdminDoors {
 /// Why there is no agent.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// Replaced by the real list.
-    #[error("app")]
-    Unwritten,
+    /// No way on path.
+    #[error("cannot divert connections")]
+    Divert(#[source] DivertError),
+    /// The state directory cannot be made.
+    #[error("cannot make the state directory {}", path.display())]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The store's URL is not one.
+    #[error("no store")]
+    Store(#[source] StoreError),
+    /// No authority.
+    #[error("the authority of this host cannot be used")]
+    Authority(#[source] AuthorityError),
+    /// No roots to verify destinations with.
+    #[error("destinations could not be verified")]
+    Roots(#[source] RootsError),
+    /// A listener was not taken.
+    #[error("cannot accept diverted connections")]
+    Accept(#[source] io::Error),
+    /// The admin token cannot be read or made.
+    #[error("cannot read or make the admin token {}", path.display())]
+    Token {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The admin API's TCP address cannot be bound.
+    #[error("the admin API cannot listen on {addr}; give another address with --admin")]
+    AdminAddr {
+        /// Which address.
+        addr: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The admin API's socket cannot be served.
+    #[error("the admin API cannot be served")]
+    Admin(#[source] ServeError),
 }
 
 /// A running agent.
@@ -50,26 +113,105 @@ pub struct App {
     pub journal: Arc<Journal>,
     /// The authority's certificate.
     pub authority_pem: String,
+    warnings: Vec<String>,
+    writer: Writer,
+    store: Arc<dyn Store>,
+    divert: Arc<dyn Divert>,
+    drain: Drain,
+    drain_timeout: Duration,
+    admin_drain: Drain,
 }
 
 impl App {
-    /// Builds and starts every part; on return it diverts.
+    /// Builds and starts every part on the eBPF way; on return it diverts.
     ///
     /// # Errors
     /// What could not be built.
     pub async fn start(options: Options) -> Result<Self, AppError> {
-        let _ = options;
-        todo!()
+        let ebpf = ebpf_options(&options.config);
+        let loaded = spawn_blocking(move || Ebpf::load(&ebpf)).await;
+        let divert = loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        Self::start_on(Arc::new(divert.map_err(AppError::Divert)?), options).await
     }
 
-    /// Drains, flushes, detaches.
+    /// Builds and starts every part on the given way.
+    ///
+    /// # Errors
+    /// What could not be built.
+    pub async fn start_on(divert: Arc<dyn Divert>, options: Options) -> Result<Self, AppError> {
+        let Options { config, state, store, admin, clock } = options;
+        make_private(state.root())?;
+        let parts = Parts::build(divert, &config, &state, &store, clock).await?;
+        let listeners = parts.divert.take_listeners();
+        let own = parts::own_sockets(&listeners, admin, &config);
+        let cx = Arc::new(parts.context(&config, own)?);
+        accept::serve(listeners, &cx).map_err(AppError::Accept)?;
+        cx.divert.beat();
+
+        let ready = Arc::new(AtomicBool::new(false));
+        let admin_drain = Drain::new();
+        if admin == AdminDoors::Open {
+            parts.open_doors(&config, &state, Arc::clone(&ready), &admin_drain).await?;
+        }
+        let warnings = parts.restore_scopes().await;
+        ready.store(true, Ordering::Release);
+        Ok(Self::of(parts, &cx, &config, admin_drain, warnings))
+    }
+
+    fn of(parts: Parts, cx: &Context, config: &Config, admin_drain: Drain, warnings: Vec<String>) -> Self {
+        Self {
+            rules: parts.rules,
+            scopes: parts.scopes,
+            journal: parts.journal,
+            authority_pem: parts.authority.pem().to_owned(),
+            warnings,
+            writer: parts.writer,
+            store: parts.store,
+            divert: parts.divert,
+            drain: cx.drain.clone(),
+            drain_timeout: config.drain.timeout,
+            admin_drain,
+        }
+    }
+
+    /// Sends new connections direct, lets open ones end (bounded), then writes what is still to be written.
     pub async fn stop(self) {
-        todo!()
+        if let Err(error) = self.divert.set_enabled(false) {
+            tracing::warn!(%error, "new connections are still diverted while the agent ends");
+        }
+        self.admin_drain.start();
+        if !self.drain.finish(self.drain_timeout).await {
+            tracing::warn!(open = self.drain.running(), "ended with connections still open");
+        }
+        self.admin_drain.finish(ADMIN_DRAIN).await;
+        self.rules.flush().await;
+        self.writer.flush().await;
+        self.store.close().await;
     }
 
-    /// What does not work as it should.
+    /// What does not work as it should, for people.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
-        todo!()
+        &self.warnings
     }
+}
+
+fn ebpf_options(config: &Config) -> EbpfOptions {
+    EbpfOptions {
+        ports: config.divert.ports.clone(),
+        refuse_quic: config.divert.refuse_quic,
+        max_beat_age: config.divert.heartbeat,
+        kernel_log: config.divert.kernel_log,
+        ..EbpfOptions::default()
+    }
+}
+
+/// Makes a directory that only its owner may enter, if it is not there.
+fn make_private(path: &std::path::Path) -> Result<(), AppError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| AppError::StateDir { path: path.to_owned(), source })
 }

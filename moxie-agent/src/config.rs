@@ -22,7 +22,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use admin::{Admin, Secret};
-pub use divert::{Divert, Ports};
+pub use divert::Divert;
 pub use drain::Drain;
 pub use environment::{Environment, EnvironmentError, admit};
 pub use log::Log;

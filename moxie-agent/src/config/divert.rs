@@ -6,12 +6,13 @@ use toml::Value;
 
 use super::Problem;
 use super::raw::{Section, Setting};
+use crate::divert::PortSet;
 
 /// What comes to the agent.
 #[derive(Clone, Debug)]
 pub struct Divert {
     /// `ports`: destination ports that are diverted; 80 and 443 unless set.
-    pub ports: Ports,
+    pub ports: PortSet,
     /// `refuse_quic`: whether UDP to those ports is refused, so that clients of HTTP/3 fall back to TCP; false unless set.
     pub refuse_quic: bool,
     /// `heartbeat`: the kernel sends connections direct once the agent has not beaten for this long; 1 s unless set.
@@ -20,21 +21,12 @@ pub struct Divert {
     pub kernel_log: bool,
 }
 
-/// A choice of destination ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ports {
-    /// Every port.
-    All,
-    /// These.
-    Only(Vec<u16>),
-}
-
 impl TryFrom<Section> for Divert {
     type Error = Vec<Problem>;
 
     fn try_from(mut raw: Section) -> Result<Self, Self::Error> {
         let divert = Self {
-            ports: raw.take("ports").unwrap_or_else(|| Ports::Only(vec![80, 443])),
+            ports: raw.take("ports").unwrap_or_default(),
             refuse_quic: raw.take("refuse_quic").unwrap_or(false),
             heartbeat: raw.take("heartbeat").unwrap_or(Duration::from_secs(1)),
             kernel_log: raw.take("kernel_log").unwrap_or(false),
@@ -47,7 +39,7 @@ impl TryFrom<Section> for Divert {
     }
 }
 
-impl Setting for Ports {
+impl Setting for PortSet {
     fn read(value: &Value) -> Result<Self, String> {
         let wrong = || format!("is {value}: write a list of ports, such as [80, 443], or \"all\"");
         match value {
@@ -55,7 +47,7 @@ impl Setting for Ports {
             Value::Array(items) if !items.is_empty() => {
                 let port =
                     |item: &Value| item.as_integer().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-                items.iter().map(port).collect::<Option<_>>().map(Self::Only).ok_or_else(wrong)
+                items.iter().map(port).collect::<Option<_>>().map(Self::List).ok_or_else(wrong)
             }
             _ => Err(wrong()),
         }

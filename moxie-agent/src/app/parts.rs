@@ -1,0 +1,159 @@
+//! The parts of an agent, built one from another.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use socket2::SockRef;
+use tokio::net::TcpListener;
+
+use super::{AdminDoors, AppError, token};
+use crate::admin::{self, Access, AdminState, Facts};
+use crate::chain::Chain;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::datapath::learned::Learned;
+use crate::datapath::{Context, sniff};
+use crate::divert::Divert;
+use crate::drain::Drain;
+use crate::events::Events;
+use crate::journal::{Journal, Writer};
+use crate::paths::StateDir;
+use crate::rulebook::RuleBook;
+use crate::scope::Scopes;
+use crate::store::{self, Store};
+use crate::telemetry::Metrics;
+use crate::tls::authority::Authority;
+use crate::tls::leaf_cache::LeafCache;
+use crate::tls::originate::Originate;
+use crate::upstream::Upstream;
+
+/// Everything that is built before the first connection.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) divert: Arc<dyn Divert>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) rules: Arc<RuleBook>,
+    pub(super) scopes: Arc<Scopes>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) writer: Writer,
+    pub(super) authority: Arc<Authority>,
+    metrics: Arc<Metrics>,
+    events: Events,
+    clock: Clock,
+}
+
+impl Parts {
+    pub(super) async fn build(
+        divert: Arc<dyn Divert>,
+        config: &Config,
+        state: &StateDir,
+        store_url: &str,
+        clock: Clock,
+    ) -> Result<Self, AppError> {
+        let events = Events::default();
+        let metrics = Arc::new(Metrics::default());
+        let authority = Arc::new(Authority::open(&state.authority()).map_err(AppError::Authority)?);
+        let store = store::open_or_down(store_url).await.map_err(AppError::Store)?;
+        let journal = Arc::new(Journal::new(config.records.bytes, events.clone()));
+        if let Err(error) = journal.preload(&*store).await {
+            tracing::warn!("earlier records cannot be listed: {}", Chain(&error));
+        }
+        let writer = journal.writer(Arc::clone(&store), config.records.bytes as u64, Arc::clone(&metrics));
+        let seed = config.rules.seed.unwrap_or_else(rand::random);
+        tracing::info!(seed, "percentages are drawn from this seed");
+        let rules =
+            RuleBook::open_with_files(Arc::clone(&store), clock.clone(), events.clone(), seed, state.files()).await;
+        let scopes = Arc::new(Scopes::new(Arc::clone(&divert)));
+        Ok(Self { divert, store, rules, scopes, journal, writer, authority, metrics, events, clock })
+    }
+
+    /// What connections use; `own` are the addresses that are never dialled.
+    pub(super) fn context(&self, config: &Config, own: Vec<SocketAddr>) -> Result<Context, AppError> {
+        let roots = Originate::load(&config.tls.upstream_ca).map_err(AppError::Roots)?;
+        let authority = Arc::clone(&self.authority);
+        Ok(Context {
+            divert: Arc::clone(&self.divert),
+            rules: Arc::clone(&self.rules),
+            scopes: Arc::clone(&self.scopes),
+            journal: Arc::clone(&self.journal),
+            metrics: Arc::clone(&self.metrics),
+            leaves: LeafCache::new(authority, config.tls.leaf_cache, self.clock.clone()),
+            upstream: Upstream::new(self.divert.dial_mark(), own, roots),
+            learned: Learned::default(),
+            sniff: sniff::Bounds {
+                first_byte: config.sniff.first_byte,
+                timeout: config.sniff.timeout,
+                max_bytes: config.sniff.max_bytes,
+            },
+            clock: self.clock.clone(),
+            drain: Drain::new(),
+        })
+    }
+
+    /// Serves the admin API on the Unix socket and on TCP.
+    pub(super) async fn open_doors(
+        &self,
+        config: &Config,
+        state: &StateDir,
+        ready: Arc<AtomicBool>,
+        drain: &Drain,
+    ) -> Result<(), AppError> {
+        let token = match &config.admin.token {
+            Some(token) => token.expose().to_owned(),
+            None => {
+                let path = state.admin_token();
+                token::open(&path).map_err(|source| AppError::Token { path, source })?
+            }
+        };
+        let addr = config.admin.addr;
+        let listener = TcpListener::bind(addr).await.map_err(|source| AppError::AdminAddr { addr, source })?;
+        let router = admin::router(AdminState {
+            rules: Arc::clone(&self.rules),
+            scopes: Arc::clone(&self.scopes),
+            journal: Arc::clone(&self.journal),
+            metrics: Arc::clone(&self.metrics),
+            events: self.events.clone(),
+            divert: Arc::clone(&self.divert),
+            store: Arc::clone(&self.store),
+            authority_pem: self.authority.pem().to_owned(),
+            clock: self.clock.clone(),
+            access: Access::new(&token, &config.admin.hosts),
+            facts: self.facts(config),
+            ready,
+            drain: drain.clone(),
+        });
+        admin::serve_unix(&state.admin_socket(), router.clone(), drain).await.map_err(AppError::Admin)?;
+        admin::serve_tcp(listener, router, drain);
+        Ok(())
+    }
+
+    fn facts(&self, config: &Config) -> Facts {
+        Facts {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            environment: config.environment.as_ref().map(|environment| environment.as_str().to_owned()),
+            netns: std::fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino()),
+            started_at: self.clock.now(),
+        }
+    }
+
+    /// Puts the stored scopes back on path.
+    pub(super) async fn restore_scopes(&self) -> Vec<String> {
+        match admin::scopes::restore(&self.scopes, &*self.store, self.clock.now()).await {
+            Ok(()) => Vec::new(),
+            Err(error) => vec![format!("the stored scopes could not all be opted in again: {}", Chain(&error))],
+        }
+    }
+}
+
+/// The addresses of the agent's own sockets: listeners of the way on path, and the admin API's.
+pub(super) fn own_sockets(listeners: &[OwnedFd], admin: AdminDoors, config: &Config) -> Vec<SocketAddr> {
+    let bound = |listener: &OwnedFd| SockRef::from(&listener.as_fd()).local_addr().ok()?.as_socket();
+    let mut own: Vec<SocketAddr> = listeners.iter().filter_map(bound).collect();
+    if admin == AdminDoors::Open {
+        own.push(config.admin.addr);
+    }
+    own
+}
