@@ -1,3 +1,60 @@
-//! The project's own commands.
+//! The project's own commands: set the machine up, show Moxie at work, prove it, keep the house tidy.
 
-fn main() {}
+mod bench;
+mod command;
+mod demo;
+mod openapi;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Moxie's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Install what building and testing need (says first what that is)
+    Setup,
+    /// Unmodified curl, Python and Node under a rule, in a lab with no way out
+    Demo(demo::Options),
+    /// Everything that proves Moxie: formatting to the real kernel
+    Test,
+    /// What no compiler checks: docs, stage numbers, twins, files that repeat each other
+    Tidy,
+    /// Refresh docs/openapi.json from the code
+    Openapi,
+    /// Benchmarks
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    std::env::set_current_dir(command::root()?)?;
+    match verb {
+        Verb::Setup => setup::run(),
+        Verb::Demo(options) => demo::run(&options),
+        Verb::Test => test::run(),
+        Verb::Tidy => tidy::run(),
+        Verb::Openapi => openapi::refresh(),
+        Verb::Bench(options) => bench::run(&options),
+    }
+}

@@ -1,0 +1,175 @@
+//! `test`: every proof in the order of its cost, one line each, and what it came to.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::command::{self, cargo};
+use crate::{setup, tidy};
+
+/// Where each step's output is kept.
+const LOGS: &str = "target/xtask";
+
+/// How a step came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+/// One line of the summary.
+struct Line {
+    step: String,
+    result: Came,
+    took: Duration,
+}
+
+/// Steps done so far.
+#[derive(Default)]
+struct Summary {
+    lines: Vec<Line>,
+}
+
+/// Runs every step, also after one has failed.
+pub(crate) fn run() -> Result<()> {
+    setup::run()?;
+    fs::create_dir_all(LOGS)?;
+    let mut summary = Summary::default();
+    house(&mut summary);
+    let build = cargo(&["build", "-p", "moxie-agent", "--bin", "moxie"]);
+    if summary.command("build", build) == Came::Passed {
+        code(&mut summary)?;
+    }
+    summary.tell()
+}
+
+/// What needs no agent.
+fn house(summary: &mut Summary) {
+    summary.command("formatting", cargo(&["fmt", "--all", "--check"]));
+    let kernel = cargo(&["fmt", "--manifest-path", "moxie-ebpf/Cargo.toml", "--check"]);
+    summary.command("formatting of the kernel half", kernel);
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    summary.command("clippy", cargo(&clippy));
+    summary.own("tidy", tidy::run);
+}
+
+/// The tests, from the smallest to the real kernel.
+fn code(summary: &mut Summary) -> Result<()> {
+    let (store, others) = ("store::", "unit, property and stage tests");
+    let own = ["test", "-p", "moxie-common", "-p", "moxie-agent", "-p", "xtask"];
+    summary.command(others, with(cargo(&own), &["--", "--skip", store]));
+    summary.command("store contract", with(cargo(&["test", "-p", "moxie-agent", "--lib"]), &[store]));
+    summary.command("the lab's own parts", cargo(&["test", "-p", "moxie-tests", "--lib"]));
+    for target in targets("datapath")? {
+        summary.command(&format!("loopback: {target}"), cargo(&["test", "-p", "moxie-tests", "--test", &target]));
+    }
+    for target in targets("e2e")? {
+        let step = if target == "openapi" { "OpenAPI".to_owned() } else { format!("real kernel: {target}") };
+        if command::is_root() {
+            summary.command(&step, cargo(&["test", "-p", "moxie-tests", "--test", &target]));
+        } else {
+            summary.skipped(&step);
+        }
+    }
+    Ok(())
+}
+
+fn with(mut command: Command, arguments: &[&str]) -> Command {
+    command.args(arguments);
+    command
+}
+
+/// Names of the test programs of `moxie-tests` whose source is in `directory`.
+fn targets(directory: &str) -> Result<Vec<String>> {
+    let metadata = command::read(cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata is no JSON")?;
+    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
+    let own = packages.iter().find(|package| package["name"] == "moxie-tests").context("there is no moxie-tests")?;
+    let is_in = |target: &&Value| {
+        let path = Path::new(target["src_path"].as_str().unwrap_or_default());
+        target["kind"][0] == "test" && path.components().any(|part| part.as_os_str() == directory)
+    };
+    let found = own["targets"].as_array().into_iter().flatten().filter(is_in);
+    Ok(found.filter_map(|target| target["name"].as_str().map(str::to_owned)).collect())
+}
+
+impl Summary {
+    /// Runs a program; its output is kept, and shown if it fails.
+    fn command(&mut self, step: &str, command: Command) -> Came {
+        let log = Path::new(LOGS).join(format!("{}.log", step.replace([' ', ',', ':'], "-")));
+        self.step(step, || logged(command, &log))
+    }
+
+    /// Calls a check of this program's own.
+    fn own(&mut self, step: &str, check: impl FnOnce() -> Result<()>) -> Came {
+        self.step(step, check)
+    }
+
+    fn step(&mut self, step: &str, work: impl FnOnce() -> Result<()>) -> Came {
+        let begun = now();
+        let done = work();
+        let took = begun.elapsed();
+        let result = if done.is_ok() { Came::Passed } else { Came::Failed };
+        let line = Line { step: step.to_owned(), result, took };
+        println!("{}", line.text());
+        if let Err(error) = done {
+            println!("{error:#}");
+        }
+        self.lines.push(line);
+        result
+    }
+
+    fn skipped(&mut self, step: &str) {
+        let line = Line { step: step.to_owned(), result: Came::Skipped, took: Duration::ZERO };
+        println!("{}", line.text());
+        self.lines.push(line);
+    }
+
+    /// What it all came to; an error if anything failed, or was skipped where nobody would notice.
+    fn tell(&self) -> Result<()> {
+        let count = |result| self.lines.iter().filter(|line| line.result == result).count();
+        let (passed, failed, skipped) = (count(Came::Passed), count(Came::Failed), count(Came::Skipped));
+        let took: Duration = self.lines.iter().map(|line| line.took).sum();
+        println!("\n{passed} passed, {failed} failed, {skipped} not done, in {:.0} s", took.as_secs_f64());
+        if skipped > 0 {
+            println!("Not done: what needs the real kernel needs root. As root, or by sudo: cargo xtask test");
+        }
+        if failed > 0 || (skipped > 0 && command::is_ci()) {
+            let wanting = self.lines.iter().filter(|line| line.result != Came::Passed);
+            bail!("not proven: {}", wanting.map(|line| line.step.as_str()).collect::<Vec<_>>().join("; "));
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    fn text(&self) -> String {
+        let word = match self.result {
+            Came::Passed => "ok",
+            Came::Failed => "FAILED",
+            Came::Skipped => "not done",
+        };
+        format!("{word:<9} {:>7.1} s  {}", self.took.as_secs_f64(), self.step)
+    }
+}
+
+fn logged(mut command: Command, log: &PathBuf) -> Result<()> {
+    let line = command::line(&command);
+    let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).env("CARGO_TERM_COLOR", "never");
+    let status = command.status().with_context(|| format!("cannot run {line}"))?;
+    if !status.success() {
+        bail!("{}\n{line}: {status}", fs::read_to_string(log).unwrap_or_default());
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing here pauses time")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
