@@ -1,12 +1,17 @@
 //! How connections reach the agent: one trait, one file per way.
 
 pub mod ebpf;
+mod ports;
 
-use std::fmt;
 use std::net::SocketAddr;
-
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, io};
+
+use crate::scope::cgroup::CgroupError;
+
+pub use ports::{ParsePortSetError, PortSet};
 
 /// What the kernel remembered of a connection before it changed where the connection lands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +26,110 @@ pub struct Origin {
     pub mark: u32,
 }
 
-/// Why a way on path cannot do what it was asked.
+/// How often the accept loop calls [`Divert::beat`] while it makes progress.
+pub const HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// Why a way on path cannot do what it was asked. Each message ends with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum DivertError {
-    /// Replaced by the real list.
-    #[error("divert")]
-    Unwritten,
+    /// This build was made with `--no-default-features`.
+    #[error("this build has no kernel half; use a build with the `ebpf` feature, or another way on path")]
+    NoKernelHalf,
+    /// The kernel is older than the hooks that are needed.
+    #[error("Linux {found} is too old to divert with eBPF: 5.10 is the oldest that works, 5.15 the oldest supported")]
+    KernelTooOld {
+        /// The running kernel's release.
+        found: String,
+    },
+    /// The kernel wants more privilege.
+    #[error("not permitted to {operation}: run as root or with CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN")]
+    NotPermitted {
+        /// What was refused.
+        operation: String,
+        /// The refusal.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The kernel half cannot be loaded, though permitted.
+    #[error("cannot load {what} into the kernel; `moxie doctor` tells what this kernel lacks")]
+    Load {
+        /// The object, map or program.
+        what: &'static str,
+        /// What the kernel or the verifier said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The embedded object is not the one this build was made for.
+    #[error("the kernel object has no {name}: it does not belong to this build; rebuild the agent")]
+    WrongObject {
+        /// The map or program that is missing.
+        name: &'static str,
+    },
+    /// There is no usable cgroup v2 hierarchy.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// Another program has the cgroup to itself.
+    #[error(
+        "another eBPF program keeps {} at {hook} to itself (attached without the \"multi\" flag, there or above); \
+         `bpftool cgroup tree` shows it; detach it or use `--via netfilter`",
+        cgroup.display()
+    )]
+    ForeignProgram {
+        /// Where.
+        cgroup: PathBuf,
+        /// At which hook.
+        hook: &'static str,
+        /// The refusal.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The kernel does not attach there, for another reason.
+    #[error("cannot attach {hook} to {}", cgroup.display())]
+    Attach {
+        /// Where.
+        cgroup: PathBuf,
+        /// At which hook.
+        hook: &'static str,
+        /// The refusal.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Diverting the agent's own connections to itself would never end.
+    #[error(
+        "{} contains the agent itself (in {}); opt in a cgroup that does not, or run the agent elsewhere",
+        cgroup.display(),
+        agent.display()
+    )]
+    ContainsAgent {
+        /// What was to be attached to.
+        cgroup: PathBuf,
+        /// The agent's own cgroup.
+        agent: PathBuf,
+    },
+    /// A listener cannot be had.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Every block of listener ports that was tried has a port in use.
+    #[error("no {count} free ports in a row on loopback between {first} and {last}; stop what listens there")]
+    NoFreePorts {
+        /// How many are needed.
+        count: u16,
+        /// First port tried.
+        first: u16,
+        /// Last port tried.
+        last: u16,
+    },
+    /// A map of the kernel half cannot be read or written.
+    #[error("cannot {operation} the kernel half's map {map}")]
+    Map {
+        /// `read` or `write`.
+        operation: &'static str,
+        /// Its name.
+        map: &'static str,
+        /// What the kernel said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// Keeps a cgroup on path; dropping it takes the cgroup off path, connect hooks first.
@@ -61,7 +164,7 @@ pub trait Divert: Send + Sync + fmt::Debug {
     /// Whether the kill switch is on "divert".
     fn is_enabled(&self) -> bool;
 
-    /// Tells the kernel that the accept loop lives. Called every `HEARTBEAT` by whoever knows that it does.
+    /// Tells the kernel that the accept loop lives. Called every [`HEARTBEAT`] by whoever knows that it does.
     fn beat(&self);
 
     /// Mark for sockets the agent dials with, so that they are never diverted; `None` where the way needs none.

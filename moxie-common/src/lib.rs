@@ -1,2 +1,16 @@
-//! What the kernel half and the user-space half share.
+//! What the kernel half and the user-space half share: map keys and values, names, counters, and the one predicate that both run.
+//!
+//! Every type here is read on one side from memory that the other side wrote, so each is `repr(C)`, has no padding, and has its
+//! size asserted where it is declared.
 #![no_std]
+
+mod address;
+mod counter;
+mod mark;
+pub mod names;
+mod values;
+
+pub use address::{Address, Exclusion};
+pub use counter::Counter;
+pub use mark::{Mark, Tag};
+pub use values::{Control, HandshakeKey, Origin, PORT_WORDS, PORTS_PER_LISTENER_SET, port_bit};

@@ -1,22 +1,164 @@
-//! The eBPF way. To be written.
+//! The eBPF way: hooks on the connects of chosen cgroups, listeners on loopback, and a heartbeat that keeps the two together.
+//!
+//! Invariant: whatever happens to the agent, a connect goes direct. The listeners die with the process, the links are not pinned, and
+//! a process that hangs stops beating.
 
-use super::DivertError;
+mod control;
+mod home;
+mod links;
+mod listeners;
+mod load;
+mod origins;
+mod routes;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use moxie_common::{Counter, Mark, Tag};
+
+use super::{Attachment, Divert, DivertError, Origin, PortSet};
+use crate::paths::FIRST_LISTENER_PORT;
+use crate::scope::cgroup::Hierarchy;
+use control::Controls;
+use home::Home;
+use links::Programs;
+use listeners::Listeners;
+use origins::Origins;
 
 /// What can be chosen about the eBPF way.
-#[derive(Clone, Debug, Default)]
-pub struct EbpfOptions {}
+#[derive(Clone, Debug)]
+pub struct EbpfOptions {
+    /// Destination ports whose connections come to the agent.
+    pub ports: PortSet,
+    /// Refuse UDP to port 443 where TCP to it is diverted, so that HTTP/3 clients fall back to TCP.
+    pub refuse_quic: bool,
+    /// A heartbeat older than this diverts nothing; at least five times [`super::HEARTBEAT`].
+    pub max_beat_age: Duration,
+    /// Forward the kernel half's debug lines to the log. Costs a little at every connect.
+    pub kernel_log: bool,
+    /// First of the listener ports; if one of them is taken, the next block is tried.
+    pub first_port: u16,
+}
 
-/// The eBPF way, loaded.
+impl Default for EbpfOptions {
+    fn default() -> Self {
+        Self {
+            ports: PortSet::default(),
+            refuse_quic: false,
+            max_beat_age: Duration::from_secs(1),
+            kernel_log: false,
+            first_port: FIRST_LISTENER_PORT,
+        }
+    }
+}
+
+/// The eBPF way, loaded. Dropping it leaves nothing behind: no program, no listener, no cgroup.
+///
+/// The agent moves into a cgroup of its own for as long as this lives, if it is not alone in one; so there is one for each process.
 #[derive(Debug)]
-pub struct Ebpf {}
+pub struct Ebpf {
+    // Dropped in this order: the listeners go first, from then on the kernel half sends every connection direct.
+    listeners: Mutex<Listeners>,
+    programs: Programs,
+    controls: Controls,
+    origins: Origins,
+    log: Option<Mutex<load::KernelLog>>,
+    mark: Mark,
+    hierarchy: Hierarchy,
+    home: Home,
+}
 
 impl Ebpf {
-    /// Loads.
+    /// Loads the kernel half and opens the listeners, in the calling thread's network namespace. Nothing is diverted before a
+    /// cgroup is attached and the first [`Divert::beat`]. Blocks for some tens of milliseconds.
     ///
     /// # Errors
-    /// Refused.
+    /// What the host refused and what to do about it.
     pub fn load(options: &EbpfOptions) -> Result<Self, DivertError> {
-        let _ = options;
-        todo!()
+        load::check_host()?;
+        let mut object = load::object(options.kernel_log)?;
+        let hierarchy = Hierarchy::find()?;
+        // Before the listeners: a socket belongs for good to the cgroup that its maker was in.
+        let home = Home::settle(&hierarchy)?;
+        let mark = Mark::of(random_tag());
+        let listeners = Listeners::open(options.first_port, mark)?;
+        load::write_ports(&mut object, &options.ports)?;
+        let log = options.kernel_log.then(|| load::KernelLog::new(&mut object)).transpose()?.map(Mutex::new);
+        let controls = Controls::new(&mut object, options, listeners.first_port())?;
+        let origins = Origins::new(&mut object)?;
+        let programs = Programs::load(object, options.refuse_quic)?;
+        programs.attach_agent(home.path())?;
+        Ok(Self { listeners: Mutex::new(listeners), programs, controls, origins, log, mark, hierarchy, home })
     }
+
+    /// First of the ports that the agent listens on.
+    #[must_use]
+    pub fn first_listener_port(&self) -> u16 {
+        self.controls.first_port()
+    }
+}
+
+impl Divert for Ebpf {
+    fn name(&self) -> &'static str {
+        "ebpf"
+    }
+
+    fn attach(&self, cgroup: &Path) -> Result<Box<dyn Attachment>, DivertError> {
+        let cgroup = self.hierarchy.resolve(cgroup)?;
+        if self.home.path().starts_with(&cgroup) {
+            return Err(DivertError::ContainsAgent { cgroup, agent: self.home.path().to_owned() });
+        }
+        Ok(Box::new(self.programs.attach(&cgroup)?))
+    }
+
+    fn origin(&self, accepted: BorrowedFd<'_>) -> Result<Option<Origin>, DivertError> {
+        self.origins.of(accepted)
+    }
+
+    fn take_listeners(&self) -> Vec<OwnedFd> {
+        lock(&self.listeners).take()
+    }
+
+    fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
+        self.controls.set_enabled(enabled)
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.controls.is_enabled()
+    }
+
+    fn beat(&self) {
+        if let Err(error) = self.controls.beat() {
+            // The kernel half sees the beat missing and lets connections go direct.
+            tracing::warn!(error = &error as &dyn std::error::Error, "heartbeat not written");
+        }
+        lock(&self.listeners).refresh_v6();
+        if let Some(log) = &self.log {
+            lock(log).flush();
+        }
+    }
+
+    fn dial_mark(&self) -> Option<u32> {
+        Some(self.mark.0)
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Counter::ALL.iter().map(|counter| (counter.name(), self.controls.count(*counter))).collect()
+    }
+}
+
+/// Tells this agent's listeners from another's on the host.
+fn random_tag() -> Tag {
+    loop {
+        if let Some(tag) = Tag::new(rand::random()) {
+            return tag;
+        }
+    }
+}
+
+/// Nothing that holds one of these locks panics halfway through a change.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

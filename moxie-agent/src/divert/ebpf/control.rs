@@ -1,0 +1,93 @@
+//! What the agent tells the kernel half at run time (heartbeat, switches) and what that counts.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aya::Ebpf as Object;
+use aya::maps::{Array, MapData, PerCpuArray};
+use moxie_common::{Control, Counter, names};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{EbpfOptions, load, lock};
+use crate::divert::DivertError;
+
+/// The control element and the counters.
+pub(super) struct Controls {
+    element: Mutex<Element>,
+    enabled: AtomicBool,
+    counters: PerCpuArray<MapData, u64>,
+    first_port: u16,
+}
+
+struct Element {
+    value: Control,
+    map: Array<MapData, Control>,
+}
+
+impl Element {
+    fn write(&mut self, change: impl FnOnce(&mut Control)) -> Result<(), DivertError> {
+        let mut value = self.value;
+        change(&mut value);
+        self.map.set(0, value, 0).map_err(|source| DivertError::Map {
+            operation: "write",
+            map: names::CONTROL,
+            source: source.into(),
+        })?;
+        self.value = value;
+        Ok(())
+    }
+}
+
+impl Controls {
+    /// Switched on, and not beating yet.
+    pub(super) fn new(object: &mut Object, options: &EbpfOptions, first_port: u16) -> Result<Self, DivertError> {
+        let map = load::take_map(object, names::CONTROL)?;
+        let counters = load::take_map(object, names::COUNTERS)?;
+        let mut element = Element { value: Control::default(), map };
+        element.write(|control| {
+            control.max_age_ns = u64::try_from(options.max_beat_age.as_nanos()).unwrap_or(u64::MAX);
+            control.enabled = 1;
+            control.refuse_quic = options.refuse_quic.into();
+            control.first_port = first_port.into();
+        })?;
+        Ok(Self { element: Mutex::new(element), enabled: AtomicBool::new(true), counters, first_port })
+    }
+
+    pub(super) fn beat(&self) -> Result<(), DivertError> {
+        let now = monotonic_ns();
+        lock(&self.element).write(|control| control.last_beat_ns = now)
+    }
+
+    pub(super) fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
+        let mut element = lock(&self.element);
+        element.write(|control| control.enabled = enabled.into())?;
+        self.enabled.store(enabled, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn first_port(&self) -> u16 {
+        self.first_port
+    }
+
+    /// The sum over all CPUs; 0 if the map cannot be read, which cannot happen for an index in range.
+    pub(super) fn count(&self, counter: Counter) -> u64 {
+        self.counters.get(&(counter as u32), 0).map_or(0, |counts| counts.iter().sum())
+    }
+}
+
+impl fmt::Debug for Controls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Controls").field("control", &lock(&self.element).value).finish_non_exhaustive()
+    }
+}
+
+/// The clock that `bpf_ktime_get_ns` reads; it stands still while the host is suspended, as the agent does.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,375 @@
+//! Two network namespaces joined by a cable, an agent and its applications in one, servers in the other.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use moxie_agent::divert::ebpf::{Ebpf, EbpfOptions};
+use moxie_agent::divert::{Attachment, Divert, Origin};
+use moxie_agent::scope::cgroup::{Hierarchy, RunCgroup, move_process};
+use moxie_common::PORTS_PER_LISTENER_SET;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use tokio::time::Instant;
+
+use crate::client::ANSWER;
+
+/// What the agent says to whoever it accepts.
+pub(crate) const DIVERTED: &str = "diverted";
+/// What servers say.
+pub(crate) const DIRECT: &str = "direct";
+
+/// How long a condition may take; far above what any takes.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// How long the agent and the servers wait before they look at their flags again.
+const TURN_MS: u8 = 20;
+
+/// The agent moves this process between cgroups, so one test has the process at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Waits for a condition, with a deadline.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::yield_now();
+    }
+}
+
+/// Ids of Moxie's programs in the kernel.
+pub(crate) fn programs() -> Vec<u32> {
+    let programs = aya::programs::loaded_programs().flatten();
+    programs
+        .filter(|program| program.name_as_str().is_some_and(|name| name.starts_with("moxie_")))
+        .map(|p| p.id())
+        .collect()
+}
+
+/// The namespaces and the servers; gone when dropped.
+pub(crate) struct Lab {
+    near: String,
+    far: String,
+    stop: Arc<AtomicBool>,
+    servers: Vec<JoinHandle<()>>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Lab {
+    /// `None`, and the reason printed, where this host cannot run it; that fails with `CI=true`.
+    pub(crate) fn new() -> Option<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lack) = lack() {
+            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "cannot run, and CI=true: {lack}");
+            eprintln!("cannot run: {lack}");
+            return None;
+        }
+        let pid = std::process::id();
+        let (near, far) = (format!("moxie-near-{pid}"), format!("moxie-far-{pid}"));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut lab = Self { near, far, stop, servers: Vec::new(), _alone: alone };
+        lab.lay_cable();
+        lab.serve();
+        Some(lab)
+    }
+
+    /// No default route on either side: what is not diverted reaches the other side, and nothing reaches further.
+    fn lay_cable(&self) {
+        let (near, far) = (&self.near, &self.far);
+        for name in [near, far] {
+            ip(&format!("netns add {name}"));
+            ip(&format!("-n {name} link set lo up"));
+        }
+        ip(&format!("link add mxa netns {near} type veth peer name mxb netns {far}"));
+        ip(&format!("-n {near} addr add 10.9.8.1/24 dev mxa"));
+        ip(&format!("-n {far} addr add 10.9.8.7/24 dev mxb"));
+        ip(&format!("-n {near} link set mxa up"));
+        ip(&format!("-n {far} link set mxb up"));
+        ip(&format!("-n {far} -6 addr add fd12::7/64 dev mxb nodad"));
+        self.add_v6();
+    }
+
+    pub(crate) fn add_v6(&self) {
+        ip(&format!("-n {} -6 addr add fd12::1/64 dev mxa nodad", self.near));
+    }
+
+    pub(crate) fn remove_v6(&self) {
+        ip(&format!("-n {} -6 addr del fd12::1/64 dev mxa", self.near));
+    }
+
+    /// The near end of the cable.
+    pub(crate) fn device(&self) -> &'static str {
+        "mxa"
+    }
+
+    fn serve(&mut self) {
+        for port in [443, 8443] {
+            for namespace in [&self.near, &self.far] {
+                let listener = within(namespace, || TcpListener::bind(("::", port))).unwrap();
+                let stop = Arc::clone(&self.stop);
+                self.servers.push(thread::spawn(move || {
+                    accept_from(
+                        &[listener],
+                        &stop,
+                        || {},
+                        |mut stream| {
+                            // A client that has gone already wants no answer.
+                            let _ = stream.write_all(DIRECT.as_bytes());
+                        },
+                    );
+                }));
+            }
+        }
+    }
+
+    /// Runs `work` on a thread in the near namespace.
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        within(&self.near, work)
+    }
+
+    /// Listeners without Moxie's mark.
+    pub(crate) fn squat(&self, ports: std::ops::Range<u16>) -> Vec<TcpListener> {
+        self.inside(|| ports.map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap()).collect())
+    }
+
+    /// A process in the near namespace, in `cgroup` from its first instruction on.
+    pub(crate) fn client(&self, cgroup: Option<&RunCgroup>) -> Client {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "client_process", "--ignored", "--nocapture"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        if let Some(cgroup) = cgroup {
+            cgroup.enter(&mut command).unwrap();
+        }
+        let mut process = self.inside(|| command.spawn()).unwrap();
+        let (commands, answers) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
+        Client { process, commands: Some(commands), answers }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for server in self.servers.drain(..) {
+            let _ = server.join();
+        }
+        for name in [&self.near, &self.far] {
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+/// What this host lacks to run these tests.
+fn lack() -> Option<&'static str> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root");
+    }
+    if Hierarchy::find().is_err() {
+        return Some("needs a cgroup2 mount");
+    }
+    let has_ip = Command::new("ip").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
+    (!has_ip).then_some("needs `ip` (iproute2)")
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+/// The namespace is a thread's own, so the work gets a thread.
+fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+    let namespace = File::open(Path::new("/run/netns").join(namespace)).unwrap();
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        });
+        worker.join().unwrap()
+    })
+}
+
+/// Accepts until told to stop; `each_turn` is called at least every [`TURN_MS`].
+fn accept_from(listeners: &[TcpListener], stop: &AtomicBool, each_turn: impl Fn(), accepted: impl Fn(TcpStream)) {
+    for listener in listeners {
+        listener.set_nonblocking(true).unwrap();
+    }
+    while !stop.load(Ordering::Relaxed) {
+        each_turn();
+        let mut waiting: Vec<_> = listeners.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)).collect();
+        poll(&mut waiting, PollTimeout::from(TURN_MS)).unwrap();
+        for listener in listeners {
+            // A bounded batch, so that a flood does not keep the heart from beating.
+            for _ in 0..64 {
+                match listener.accept() {
+                    Ok((stream, _)) => accepted(stream),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => panic!("accept: {error}"),
+                }
+            }
+        }
+    }
+}
+
+/// Loads the eBPF way, accepts what it diverts, and remembers the origins.
+pub(crate) struct Agent {
+    divert: Arc<Ebpf>,
+    seen: Arc<Seen>,
+    stop: Arc<AtomicBool>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    origins: Mutex<Vec<Option<Origin>>>,
+    is_wedged: AtomicBool,
+}
+
+impl Agent {
+    pub(crate) fn start(lab: &Lab, options: EbpfOptions) -> Self {
+        let divert = Arc::new(lab.inside(|| Ebpf::load(&options)).unwrap_or_else(|error| panic!("{}", chain(&error))));
+        let listeners: Vec<TcpListener> = divert.take_listeners().into_iter().map(TcpListener::from).collect();
+        assert_eq!(listeners.len(), 2 * usize::from(PORTS_PER_LISTENER_SET));
+        assert!(divert.take_listeners().is_empty(), "given out once");
+        let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
+        divert.beat();
+        let acceptor = thread::spawn({
+            let (divert, seen, stop) = (Arc::clone(&divert), Arc::clone(&seen), Arc::clone(&stop));
+            move || {
+                let beat = || {
+                    if !seen.is_wedged.load(Ordering::Relaxed) {
+                        divert.beat();
+                    }
+                };
+                accept_from(&listeners, &stop, beat, |stream| seen.meet(stream, &*divert));
+            }
+        });
+        Self { divert, seen, stop, acceptor: Some(acceptor) }
+    }
+
+    pub(crate) fn divert(&self) -> &Ebpf {
+        &self.divert
+    }
+
+    pub(crate) fn first_port(&self) -> u16 {
+        self.divert.first_listener_port()
+    }
+
+    /// A new cgroup, on path.
+    pub(crate) fn scope(&self) -> (RunCgroup, Box<dyn Attachment>) {
+        let cgroup = RunCgroup::create().unwrap();
+        let held = self.divert.attach(cgroup.path()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        (cgroup, held)
+    }
+
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.divert.counters().iter().find(|(counter, _)| *counter == name).expect("a counter of that name").1
+    }
+
+    pub(crate) fn accepted(&self) -> usize {
+        self.seen.origins().len()
+    }
+
+    pub(crate) fn missing(&self) -> usize {
+        self.seen.origins().iter().filter(|origin| origin.is_none()).count()
+    }
+
+    pub(crate) fn wrong(&self, expected: SocketAddr) -> usize {
+        self.seen.origins().iter().flatten().filter(|origin| origin.destination != expected).count()
+    }
+
+    pub(crate) fn last_origin(&self) -> Option<Origin> {
+        *self.seen.origins().last().expect("a connection")
+    }
+
+    pub(crate) fn stop_beating(&self) {
+        self.seen.is_wedged.store(true, Ordering::Relaxed);
+    }
+
+    /// As when the accept loop has died and the rest has not: nobody listens, the heart beats. Gives the ports.
+    pub(crate) fn close_listeners(&mut self) -> std::ops::Range<u16> {
+        self.end();
+        self.divert.beat();
+        self.first_port()..self.first_port() + PORTS_PER_LISTENER_SET
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Seen {
+    fn origins(&self) -> MutexGuard<'_, Vec<Option<Origin>>> {
+        self.origins.lock().unwrap()
+    }
+
+    fn meet(&self, mut stream: TcpStream, divert: &dyn Divert) {
+        let origin = divert.origin(stream.as_fd()).unwrap();
+        self.origins().push(origin);
+        // A client that has gone already wants no answer.
+        let _ = stream.write_all(DIVERTED.as_bytes());
+    }
+}
+
+/// An application: see `client.rs`.
+pub(crate) struct Client {
+    process: Child,
+    commands: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Client {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn move_to(&self, cgroup: &Path) {
+        move_process(self.pid(), cgroup).unwrap();
+    }
+
+    pub(crate) fn ask(&mut self, command: &str) -> String {
+        self.send(command);
+        self.answer()
+    }
+
+    pub(crate) fn send(&mut self, command: &str) {
+        writeln!(self.commands.as_mut().unwrap(), "{command}").unwrap();
+    }
+
+    pub(crate) fn answer(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.answers.read_line(&mut line).unwrap(), 0, "the client is gone");
+            if let Some(answer) = line.trim_end().strip_prefix(ANSWER) {
+                return answer.to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        // Its standard output has no reader any more once this is dropped; it may be in the middle of a call.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,29 @@
+//! Names of maps and programs in the kernel object; the kernel keeps the first 15 bytes of each.
+
+/// Array of one [`Control`](crate::Control): heartbeat and switches.
+pub const CONTROL: &str = "CONTROL";
+/// Array of [`PORT_WORDS`](crate::PORT_WORDS) words: the wanted destination ports, one bit each.
+pub const PORTS: &str = "PORTS";
+/// Per-CPU array: one count for each [`Counter`](crate::Counter).
+pub const COUNTERS: &str = "COUNTERS";
+/// Socket storage: the [`Origin`](crate::Origin) of a diverted socket, and of the socket accepted for it.
+pub const ORIGINS: &str = "ORIGINS";
+/// LRU hash of [`HandshakeKey`](crate::HandshakeKey) to [`Origin`](crate::Origin): handshakes under way.
+pub const HANDSHAKES: &str = "HANDSHAKES";
+
+/// `cgroup/connect4`, on a scope: diverts, or refuses QUIC.
+pub const CONNECT4: &str = "moxie_connect4";
+/// `cgroup/connect6`, on a scope.
+pub const CONNECT6: &str = "moxie_connect6";
+/// `cgroup/getpeername4`, on a scope: shows the original destination.
+pub const GETPEERNAME4: &str = "moxie_peer4";
+/// `cgroup/getpeername6`, on a scope.
+pub const GETPEERNAME6: &str = "moxie_peer6";
+/// `cgroup/sendmsg4`, on a scope: refuses QUIC.
+pub const SENDMSG4: &str = "moxie_sendmsg4";
+/// `cgroup/sendmsg6`, on a scope.
+pub const SENDMSG6: &str = "moxie_sendmsg6";
+/// `sock_ops`, on a scope: announces a diverted connection before its SYN leaves.
+pub const ANNOUNCE: &str = "moxie_announce";
+/// `sock_ops`, on the agent's own cgroup: adopts an announced connection before it can be accepted.
+pub const ADOPT: &str = "moxie_adopt";

@@ -1,0 +1,137 @@
+//! Keys and values of the maps.
+
+use crate::Address;
+
+/// Words in the port bitmap: one bit for each of the 65,536 ports.
+pub const PORT_WORDS: usize = 65_536 / 64;
+
+/// Listeners for one address family. One `(address, port)` holds about 28,000 connections of one namespace before the ephemeral
+/// ports run out; a power of two lets the kernel half choose with a mask.
+pub const PORTS_PER_LISTENER_SET: u16 = 4;
+const _: () = assert!(PORTS_PER_LISTENER_SET.is_power_of_two());
+
+/// Where `port` is in the bitmap: the word's index, and the bit in that word.
+#[must_use]
+#[inline(always)]
+pub const fn port_bit(port: u16) -> (u32, u64) {
+    ((port >> 6) as u32, 1 << (port & 63))
+}
+
+/// Heartbeat and switches, written by the agent and read at every connect.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// `CLOCK_MONOTONIC` of the last heartbeat, in nanoseconds; 0 before the first.
+    pub last_beat_ns: u64,
+    /// A heartbeat older than this diverts nothing.
+    pub max_age_ns: u64,
+    /// The kill switch: 0 diverts nothing.
+    pub enabled: u32,
+    /// Not 0: UDP to port 443 is refused where TCP to it would be diverted, so that clients fall back to TCP.
+    pub refuse_quic: u32,
+    /// First of the [`PORTS_PER_LISTENER_SET`] listener ports.
+    pub first_port: u32,
+    /// Keeps the size a multiple of the alignment.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<Control>() == 32);
+
+impl Control {
+    /// Whether `port` (host order) is one of the listeners'.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_listener_port(&self, port: u16) -> bool {
+        (port as u32).wrapping_sub(self.first_port) < PORTS_PER_LISTENER_SET as u32
+    }
+}
+
+/// What the kernel half remembers of a diverted connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Where the application wanted to go.
+    pub address: Address,
+    /// The port there, in network order, as the kernel's contexts have it.
+    pub port: u32,
+    /// The socket's own mark.
+    pub mark: u32,
+    /// Cgroup v2 id of the process that called connect().
+    pub cgroup_id: u64,
+    /// That process (thread group), in the initial pid namespace.
+    pub pid: u32,
+    /// [`Mark::identity`](crate::Mark::identity) of the listener that the connection was pointed at.
+    pub listener: u32,
+}
+const _: () = assert!(size_of::<Origin>() == 40);
+
+impl Origin {
+    /// The destination port in host order.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        u16::from_be(self.port as u16)
+    }
+}
+
+/// Names a handshake between the moment before its SYN and the moment before it can be accepted; both ends can tell all of it.
+/// The listener port is a part of it: connections to different listener ports may share a source port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandshakeKey {
+    /// Source address.
+    pub source: Address,
+    /// [`Mark::identity`](crate::Mark::identity) of the listener: tells agents and their namespaces apart.
+    pub listener: u32,
+    /// Source port in the lower half, listener port in the upper, both in host order.
+    pub ports: u32,
+}
+const _: () = assert!(size_of::<HandshakeKey>() == 24);
+
+impl HandshakeKey {
+    /// The key of the handshake from `source`:`source_port` to `listener_port` (host order).
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(listener: u32, source: Address, source_port: u16, listener_port: u16) -> Self {
+        Self { source, listener, ports: source_port as u32 | (listener_port as u32) << 16 }
+    }
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Control, HandshakeKey, Origin};
+
+    // SAFETY: repr(C), Copy, without padding (the sizes asserted above are the sums of the fields) and valid for any bytes.
+    unsafe impl aya::Pod for Control {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Origin {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for HandshakeKey {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_port_has_its_own_bit() {
+        let mut words = [0_u64; PORT_WORDS];
+        for port in 0..=u16::MAX {
+            let (word, bit) = port_bit(port);
+            assert_eq!(words[word as usize] & bit, 0, "port {port}");
+            words[word as usize] |= bit;
+        }
+        assert!(words.iter().all(|word| *word == u64::MAX));
+    }
+
+    #[test]
+    fn only_the_listeners_ports_are_theirs() {
+        let control = Control { first_port: 61_001, ..Control::default() };
+        assert!((61_001..61_005).all(|port| control.is_listener_port(port)));
+        assert!(!control.is_listener_port(61_000) && !control.is_listener_port(61_005) && !control.is_listener_port(0));
+    }
+
+    #[test]
+    fn the_listener_port_is_part_of_a_handshakes_name() {
+        let key = |listener_port| HandshakeKey::new(1, Address::LOCALHOST_V4, 40_000, listener_port);
+        assert_ne!(key(61_001), key(61_002));
+    }
+}

@@ -1,0 +1,79 @@
+//! The maps, and the accesses to them that the map types do not offer.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, SkStorage};
+use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
+use aya_ebpf::macros::btf_map;
+use moxie_common::{Control, Counter, HandshakeKey, Origin, PORT_WORDS, port_bit};
+
+/// Handshakes under way at one time; each entry lives from a SYN to the end of its handshake.
+const HANDSHAKES_UNDER_WAY: usize = 16_384;
+
+#[btf_map]
+static CONTROL: Array<Control, 1> = Array::new();
+#[btf_map]
+static PORTS: Array<u64, PORT_WORDS> = Array::new();
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
+#[btf_map]
+static ORIGINS: SkStorage<Origin> = SkStorage::new();
+#[btf_map]
+pub static HANDSHAKES: LruHashMap<HandshakeKey, Origin, HANDSHAKES_UNDER_WAY> = LruHashMap::new();
+
+/// Heartbeat and switches.
+#[inline(always)]
+pub fn control() -> Option<&'static Control> {
+    CONTROL.get(0)
+}
+
+/// Whether connections to `port` (host order) are wanted.
+#[inline(always)]
+pub fn is_wanted(port: u16) -> bool {
+    let (word, bit) = port_bit(port);
+    PORTS.get(word).is_some_and(|word| word & bit != 0)
+}
+
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(count) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: this CPU's slot of a live map; programs of these types are not preempted by each other on one slot for longer
+        // than an addition, and a count lost to that is harmless.
+        unsafe { *count += 1 }
+    }
+}
+
+#[inline(always)]
+fn origins() -> *mut c_void {
+    (&raw const ORIGINS).cast_mut().cast()
+}
+
+/// What is remembered of `socket`, which must not be null.
+#[inline(always)]
+pub fn origin<'a>(socket: *mut c_void) -> Option<&'a Origin> {
+    // SAFETY: the helper takes a socket from the context and gives a value of this map, or null; the value lives as long as the
+    // socket, which outlives the program's run.
+    unsafe { bpf_sk_storage_get(origins(), socket, core::ptr::null_mut(), 0).cast::<Origin>().as_ref() }
+}
+
+/// Remembers `origin` of `socket`, in place of what was remembered before. False if the kernel has no memory for it.
+#[inline(always)]
+pub fn remember(socket: *mut c_void, mut origin: Origin) -> bool {
+    let initial = (&raw mut origin).cast();
+    // SAFETY: as above; the initial value is only read, and only if the socket has none yet.
+    let stored = unsafe { bpf_sk_storage_get(origins(), socket, initial, BPF_SK_STORAGE_GET_F_CREATE.into()) };
+    if stored.is_null() {
+        return false;
+    }
+    // SAFETY: not null, a value of this map.
+    unsafe { *stored.cast() = origin };
+    true
+}
+
+/// Forgets what an earlier connect of `socket` left.
+#[inline(always)]
+pub fn forget(socket: *mut c_void) {
+    // SAFETY: a socket from the context. The answer tells only whether there was something to forget.
+    let _ = unsafe { bpf_sk_storage_delete(origins(), socket) };
+}

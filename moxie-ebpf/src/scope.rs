@@ -1,0 +1,160 @@
+//! Which connections are diverted: every condition, in order, cheapest first.
+
+use core::ffi::c_void;
+use core::ptr::read_volatile;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_tuple};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_sk_lookup_tcp, bpf_sk_release};
+use aya_ebpf::programs::SockAddrContext;
+use moxie_common::{Address, Control, Counter, Mark, PORTS_PER_LISTENER_SET};
+
+use crate::maps;
+
+/// `BPF_TCP_LISTEN`.
+const LISTEN: u32 = 10;
+/// `BPF_F_CURRENT_NETNS`: the namespace of the context's socket.
+const CURRENT_NETNS: u64 = u64::MAX;
+/// Sizes of the two forms of `bpf_sock_tuple`, by which the helper tells them apart.
+const TUPLE_V4: u32 = 12;
+const TUPLE_V6: u32 = 36;
+const AF_INET: u32 = 2;
+
+/// A listener of the agent's in the application's network namespace.
+pub struct Listener {
+    pub port: u16,
+    pub mark: Mark,
+}
+
+/// Where the context's socket is to go, if it is an IPv4 socket.
+#[inline(always)]
+pub fn destination_v4(ctx: &SockAddrContext) -> Address {
+    // SAFETY: a field of the context.
+    Address::v4(unsafe { read_volatile(&raw const (*ctx.sock_addr).user_ip4) })
+}
+
+/// Where the context's socket is to go, if it is an IPv6 socket.
+#[inline(always)]
+pub fn destination_v6(ctx: &SockAddrContext) -> Address {
+    // SAFETY: the address of a field of the context; nothing is read here.
+    Address(words(unsafe { &raw const (*ctx.sock_addr).user_ip6 }))
+}
+
+/// The port the context's socket is to go to, in host order.
+#[inline(always)]
+pub fn destination_port(ctx: &SockAddrContext) -> u16 {
+    // SAFETY: a field of the context; only the lower half is used.
+    u16::from_be(unsafe { read_volatile(&raw const (*ctx.sock_addr).user_port) } as u16)
+}
+
+/// The context's socket.
+#[inline(always)]
+pub fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
+    // SAFETY: a field of the context, always set for these hooks.
+    unsafe { read_volatile(&raw const (*ctx.sock_addr).__bindgen_anon_1.sk) }
+}
+
+/// Four words of a context, one access each.
+#[inline(always)]
+pub fn words(field: *const [u32; 4]) -> [u32; 4] {
+    let field = field.cast::<u32>();
+    // SAFETY: callers pass a field of a context, four words long.
+    unsafe {
+        [read_volatile(field), read_volatile(field.add(1)), read_volatile(field.add(2)), read_volatile(field.add(3))]
+    }
+}
+
+/// The listener that a connection from the context's socket to `destination` goes to, or why it goes direct.
+#[inline(always)]
+pub fn listener_for(ctx: &SockAddrContext, destination: &Address, port: u16) -> Result<Listener, Counter> {
+    if !maps::is_wanted(port) {
+        return Err(Counter::OtherPort);
+    }
+    if destination.exclusion(port).is_some() {
+        return Err(Counter::ExcludedDestination);
+    }
+    let control = maps::control().ok_or(Counter::Disabled)?;
+    agent_is_willing(control)?;
+    socket_is_free(socket(ctx))?;
+    find_listener(ctx, destination.is_v4(), control)
+}
+
+#[inline(always)]
+fn agent_is_willing(control: &Control) -> Result<(), Counter> {
+    if control.enabled == 0 {
+        return Err(Counter::Disabled);
+    }
+    // SAFETY: takes nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if now.saturating_sub(control.last_beat_ns) > control.max_age_ns {
+        return Err(Counter::NotBeating);
+    }
+    Ok(())
+}
+
+/// Loopback must be reachable from the socket as it is bound, and the socket must not be the agent's own.
+#[inline(always)]
+fn socket_is_free(socket: *const bpf_sock) -> Result<(), Counter> {
+    // SAFETY: the context's socket; these fields may be read on every supported kernel.
+    let (mark, device) =
+        unsafe { (read_volatile(&raw const (*socket).mark), read_volatile(&raw const (*socket).bound_dev_if)) };
+    if Mark(mark).is_moxie() {
+        return Err(Counter::Exempt);
+    }
+    if device != 0 {
+        return Err(Counter::BoundDevice);
+    }
+    // SAFETY: as above. Both addresses are read in any case: LLVM merges the reads of two branches into one through a computed
+    // pointer, which the verifier refuses.
+    let (family, v4, v6) = unsafe {
+        let family = read_volatile(&raw const (*socket).family);
+        (family, Address::v4(read_volatile(&raw const (*socket).src_ip4)), Address(words(&raw const (*socket).src_ip6)))
+    };
+    let source = if family == AF_INET { v4 } else { v6 };
+    if source.is_loopback() { Err(Counter::LoopbackSource) } else { Ok(()) }
+}
+
+/// Chooses one of the listeners and checks that it is there: an agent that is dead, or an application that squats on the port,
+/// must never cost a connection.
+#[inline(always)]
+fn find_listener(ctx: &SockAddrContext, v4: bool, control: &Control) -> Result<Listener, Counter> {
+    // SAFETY: takes nothing.
+    let choice = unsafe { bpf_get_prandom_u32() } & u32::from(PORTS_PER_LISTENER_SET - 1);
+    let port = (control.first_port + choice) as u16;
+    let mark = listening_mark(ctx.as_ptr(), v4, port).ok_or(Counter::NoListener)?;
+    if !mark.is_moxie() {
+        return Err(Counter::NoListener);
+    }
+    if !v4 && !mark.is_routed_v6() {
+        return Err(Counter::NoRouteV6);
+    }
+    Ok(Listener { port, mark })
+}
+
+/// The mark of the socket that listens on loopback at `port`, in the namespace of the context's socket.
+#[inline(always)]
+fn listening_mark(ctx: *mut c_void, v4: bool, port: u16) -> Option<Mark> {
+    // SAFETY: all zeroes is a tuple.
+    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
+    let size = if v4 {
+        tuple.__bindgen_anon_1.ipv4.daddr = Address::LOCALHOST_V4.0[3];
+        tuple.__bindgen_anon_1.ipv4.dport = port.to_be();
+        TUPLE_V4
+    } else {
+        tuple.__bindgen_anon_1.ipv6.daddr = Address::LOCALHOST_V6.0;
+        tuple.__bindgen_anon_1.ipv6.dport = port.to_be();
+        TUPLE_V6
+    };
+    // SAFETY: the tuple is as long as the size says.
+    let found = unsafe { bpf_sk_lookup_tcp(ctx, &raw mut tuple, size, CURRENT_NETNS, 0) };
+    if found.is_null() {
+        return None;
+    }
+    // SAFETY: not null; read before the reference is given back, which the verifier wants done exactly once.
+    let (mark, state) = unsafe {
+        let seen = (read_volatile(&raw const (*found).mark), read_volatile(&raw const (*found).state));
+        bpf_sk_release(found.cast());
+        seen
+    };
+    (state == LISTEN).then_some(Mark(mark))
+}
