@@ -106,3 +106,43 @@ impl StateDir {
         self.root.join("files")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIT: &str = include_str!("../../systemd/moxie.service");
+    const TMPFILES: &str = include_str!("../../systemd/moxie.tmpfiles.conf");
+    const SYSUSERS: &str = include_str!("../../systemd/moxie.sysusers.conf");
+
+    fn setting<'a>(name: &str) -> Option<&'a str> {
+        UNIT.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    #[test]
+    fn the_unit_grants_exactly_the_capabilities_named_here() {
+        let names: Vec<&str> = CAPABILITIES.iter().map(|capability| capability.name).collect();
+        assert_eq!(setting("CapabilityBoundingSet").map(|set| set.split(' ').collect()), Some(names));
+    }
+
+    #[test]
+    fn the_unit_has_the_directories_and_the_group_named_here() {
+        assert_eq!(setting("StateDirectory").map(|name| format!("/var/lib/{name}")).as_deref(), Some(STATE_DIR));
+        assert_eq!(setting("RuntimeDirectory").map(|name| format!("/run/{name}")).as_deref(), Some(RUNTIME_DIR));
+        assert_eq!(setting("SupplementaryGroups"), Some(GROUP));
+        assert!(SYSUSERS.lines().any(|line| line == format!("g {GROUP} -")));
+        let made: Vec<&str> = TMPFILES.lines().filter(|line| line.starts_with("d ")).filter_map(|line| line.split_whitespace().nth(1)).collect();
+        let of_config = Path::new(CONFIG_FILE).parent().and_then(Path::to_str).unwrap_or_default();
+        assert_eq!(made, [of_config, RUNTIME_DIR, STATE_DIR]);
+        assert_eq!(Path::new(ENVIRONMENT_OVERRIDE).parent(), Path::new(CONFIG_FILE).parent());
+    }
+
+    #[test]
+    fn the_state_directory_is_the_given_one_or_the_users_own() {
+        let given = StateDir::locate(Some(Path::new("/x")), |_| None);
+        assert_eq!(given.admin_socket(), Path::new("/x/admin.sock"));
+        let found = StateDir::locate(None, |name| (name == "XDG_STATE_HOME").then(|| "/home/u/state".to_owned()));
+        let expected = if nix::unistd::geteuid().is_root() { STATE_DIR } else { "/home/u/state/moxie" };
+        assert_eq!(found.root(), Path::new(expected));
+    }
+}

@@ -51,7 +51,7 @@ impl Listing {
     pub(super) fn new(header: &[&str], env: &Env) -> Self {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(header.iter().map(|name| Cell::new(name)));
+        table.set_header(header.iter().map(Cell::new));
         let terminal = io::stdout().is_terminal();
         if !terminal {
             // A program or file gets whole lines; a terminal gets its own width.

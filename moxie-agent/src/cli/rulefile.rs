@@ -75,7 +75,7 @@ mod tests {
     fn json_comes_as_a_list_an_export_or_one_rule() {
         let rule = json!({"url": "a"});
         for text in ["[{\"url\":\"a\"}]", " {\"rules\":[{\"url\":\"a\"}]}", "{\"url\":\"a\"}"] {
-            assert_eq!(parse(text, "f").unwrap(), [rule.clone()], "{text}");
+            assert_eq!(parse(text, "f").unwrap(), std::slice::from_ref(&rule), "{text}");
         }
         for text in ["{", "{\"rules\": 1}"] {
             assert!(parse(text, "f").is_err(), "{text}");

@@ -90,11 +90,20 @@ impl Door {
                     crate::paths::GROUP
                 ))
             }
-            (_, Self::Unix(_)) => Failure::new(Exit::Unreachable, what)
-                .next("sudo systemctl start moxie, or `sudo MOXIE_ENVIRONMENT=dev moxie agent` in another terminal"),
+            (_, Self::Unix(path)) => Failure::new(Exit::Unreachable, what).next(start(path)),
             (_, Self::Tcp(_)) => Failure::new(Exit::Unreachable, what)
                 .next("check --url (MOXIE_URL), and on that host: systemctl status moxie"),
         }
+    }
+}
+
+/// What starts the agent that would make this socket.
+fn start(socket: &Path) -> String {
+    match socket.parent() {
+        Some(directory) if directory != Path::new(RUNTIME_DIR) => {
+            format!("sudo MOXIE_ENVIRONMENT=dev moxie agent --state-dir {}", directory.display())
+        }
+        _ => "sudo systemctl start moxie, or in another terminal: sudo MOXIE_ENVIRONMENT=dev moxie agent".to_owned(),
     }
 }
 
@@ -141,7 +150,7 @@ mod tests {
     fn the_hosts_own_socket_is_tried_last_unless_a_state_directory_is_given() {
         let files = || StateFiles(StateDir::locate(Some(Path::new("/x")), |_| None));
         let own = Door::Unix("/x/admin.sock".into());
-        assert_eq!(Door::candidates(None, true, &files()).unwrap(), [own.clone()]);
+        assert_eq!(Door::candidates(None, true, &files()).unwrap(), std::slice::from_ref(&own));
         assert_eq!(Door::candidates(None, false, &files()).unwrap(), [own, Door::Unix("/run/moxie/admin.sock".into())]);
     }
 

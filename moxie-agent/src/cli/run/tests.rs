@@ -38,11 +38,11 @@ fn rules_come_from_specs_and_files_in_order() {
 fn every_problem_of_every_rule_is_wrong_use() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("rules.json");
-    std::fs::write(&file, r#"[{"url": "a", "status_code": 99}, {"url": "b"}, {"status": 1}]"#).unwrap();
+    std::fs::write(&file, r#"[{"url": "a", "status_code": 99}, {"url": "b"}, {"stattus": 1}]"#).unwrap();
     let failure = parse(&["--rules", file.to_str().unwrap(), "true"]).read_rules().unwrap_err();
     assert_eq!(failure.exit(), Exit::Usage);
     let told = failure.to_string();
-    assert!(told.contains("rule 1: status_code: ") && told.contains("rule 3: status: "), "{told}");
+    assert!(told.contains("rule 1: status_code: ") && told.contains("rule 3: stattus: "), "{told}");
     assert!(!told.contains("rule 2: "), "{told}");
     assert_eq!(parse(&["--rules", "/nonexistent", "true"]).read_rules().unwrap_err().exit(), Exit::Usage);
     assert_eq!(parse(&["--rule", "nothing", "true"]).read_rules().unwrap_err().exit(), Exit::Usage);
