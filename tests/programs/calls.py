@@ -45,8 +45,9 @@ def with_urllib():
         try:
             response = urllib.request.urlopen(url, timeout=30)
         except urllib.error.HTTPError as error:
-            response = error
-        peer = peer_of(response.fp.raw._sock)
+            response = error.fp
+        # An answer without a body has let go of its connection already.
+        peer = peer_of(response.fp.raw._sock) if response.fp else None
         return response.status, response.headers, response.read().decode(), peer
 
     return call
