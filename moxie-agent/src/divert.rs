@@ -153,6 +153,9 @@ pub trait Divert: Send + Sync + fmt::Debug {
     fn origin(&self, accepted: std::os::fd::BorrowedFd<'_>) -> Result<Option<Origin>, DivertError>;
 
     /// The listeners to accept from, non-blocking, each listening. Given out once: later calls give none.
+    ///
+    /// To end without costing anyone a connection: first [`Divert::set_enabled`] off (or drop every [`Attachment`]), then accept
+    /// what still waits, then close them.
     fn take_listeners(&self) -> Vec<OwnedFd>;
 
     /// The kill switch: off sends every new connection direct, at once.

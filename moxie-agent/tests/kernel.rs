@@ -2,6 +2,7 @@
 //!
 //! Needs root, a cgroup2 mount and `ip`; says so where it cannot run, and fails then if `CI=true`.
 #![cfg(feature = "ebpf")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "kernel/client.rs"]
 mod client;

@@ -94,7 +94,7 @@ fn divert(ctx: &SockAddrContext, destination: &Address) -> Option<u16> {
             listener: listener.mark.identity(),
         }
     };
-    if !maps::remember(socket.cast(), origin) {
+    if !maps::remember(socket.cast(), &origin) {
         maps::count(Counter::NoStorage);
         return None;
     }

@@ -65,8 +65,8 @@ pub fn adopt(ctx: &SockOpsContext) -> u32 {
 
 #[inline(always)]
 fn hand_over(key: &HandshakeKey, accepted: *mut c_void) -> Counter {
-    // SAFETY: copied at once; the entry is rewritten only by a connect from the same source port, which this handshake holds.
-    let Some(origin) = (unsafe { maps::HANDSHAKES.get(key) }).copied() else { return Counter::NoHandshake };
+    // SAFETY: the entry is rewritten only by a connect from the same source port, which this handshake holds.
+    let Some(origin) = (unsafe { maps::HANDSHAKES.get(key) }) else { return Counter::NoHandshake };
     let remembered = maps::remember(accepted, origin);
     // An entry that is gone already was evicted; that is the only way this fails.
     let _ = maps::HANDSHAKES.remove(key);

@@ -59,15 +59,15 @@ pub fn origin<'a>(socket: *mut c_void) -> Option<&'a Origin> {
 
 /// Remembers `origin` of `socket`, in place of what was remembered before. False if the kernel has no memory for it.
 #[inline(always)]
-pub fn remember(socket: *mut c_void, mut origin: Origin) -> bool {
-    let initial = (&raw mut origin).cast();
-    // SAFETY: as above; the initial value is only read, and only if the socket has none yet.
-    let stored = unsafe { bpf_sk_storage_get(origins(), socket, initial, BPF_SK_STORAGE_GET_F_CREATE.into()) };
+pub fn remember(socket: *mut c_void, origin: &Origin) -> bool {
+    let create = BPF_SK_STORAGE_GET_F_CREATE.into();
+    // SAFETY: as above.
+    let stored: *mut Origin = unsafe { bpf_sk_storage_get(origins(), socket, core::ptr::null_mut(), create) }.cast();
     if stored.is_null() {
         return false;
     }
-    // SAFETY: not null, a value of this map.
-    unsafe { *stored.cast() = origin };
+    // SAFETY: not null, a value of this map, of which `origin` is no part. Not an assignment: that would be a call of memmove.
+    unsafe { core::ptr::copy_nonoverlapping(origin, stored, 1) };
     true
 }
 

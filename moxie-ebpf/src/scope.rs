@@ -4,7 +4,9 @@ use core::ffi::c_void;
 use core::ptr::read_volatile;
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{bpf_sock, bpf_sock_tuple};
+use aya_ebpf::bindings::{
+    bpf_sock, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_sk_lookup_tcp, bpf_sk_release};
 use aya_ebpf::programs::SockAddrContext;
 use moxie_common::{Address, Control, Counter, Mark, PORTS_PER_LISTENER_SET};
@@ -15,9 +17,6 @@ use crate::maps;
 const LISTEN: u32 = 10;
 /// `BPF_F_CURRENT_NETNS`: the namespace of the context's socket.
 const CURRENT_NETNS: u64 = u64::MAX;
-/// Sizes of the two forms of `bpf_sock_tuple`, by which the helper tells them apart.
-const TUPLE_V4: u32 = 12;
-const TUPLE_V6: u32 = 36;
 const AF_INET: u32 = 2;
 
 /// A listener of the agent's in the application's network namespace.
@@ -134,19 +133,23 @@ fn find_listener(ctx: &SockAddrContext, v4: bool, control: &Control) -> Result<L
 /// The mark of the socket that listens on loopback at `port`, in the namespace of the context's socket.
 #[inline(always)]
 fn listening_mark(ctx: *mut c_void, v4: bool, port: u16) -> Option<Mark> {
-    // SAFETY: all zeroes is a tuple.
-    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
-    let size = if v4 {
-        tuple.__bindgen_anon_1.ipv4.daddr = Address::LOCALHOST_V4.0[3];
-        tuple.__bindgen_anon_1.ipv4.dport = port.to_be();
-        TUPLE_V4
+    let found = if v4 {
+        let ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+            saddr: 0,
+            daddr: Address::LOCALHOST_V4.0[3],
+            sport: 0,
+            dport: port.to_be(),
+        };
+        lookup(ctx, &raw const ipv4)
     } else {
-        tuple.__bindgen_anon_1.ipv6.daddr = Address::LOCALHOST_V6.0;
-        tuple.__bindgen_anon_1.ipv6.dport = port.to_be();
-        TUPLE_V6
+        let ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+            saddr: [0; 4],
+            daddr: Address::LOCALHOST_V6.0,
+            sport: 0,
+            dport: port.to_be(),
+        };
+        lookup(ctx, &raw const ipv6)
     };
-    // SAFETY: the tuple is as long as the size says.
-    let found = unsafe { bpf_sk_lookup_tcp(ctx, &raw mut tuple, size, CURRENT_NETNS, 0) };
     if found.is_null() {
         return None;
     }
@@ -157,4 +160,11 @@ fn listening_mark(ctx: *mut c_void, v4: bool, port: u16) -> Option<Mark> {
         seen
     };
     (state == LISTEN).then_some(Mark(mark))
+}
+
+/// `T` is one of the two forms of `bpf_sock_tuple`; the helper tells them apart by their sizes.
+#[inline(always)]
+fn lookup<T>(ctx: *mut c_void, tuple: *const T) -> *mut bpf_sock {
+    // SAFETY: a whole tuple, only read; the helper's prototype has no const.
+    unsafe { bpf_sk_lookup_tcp(ctx, tuple.cast_mut().cast(), size_of::<T>() as u32, CURRENT_NETNS, 0) }
 }

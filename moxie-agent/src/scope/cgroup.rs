@@ -281,4 +281,4 @@ fn unescape(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::scope) mod tests;

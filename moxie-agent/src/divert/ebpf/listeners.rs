@@ -30,7 +30,8 @@ pub(super) struct Listeners {
     v6: Option<ListenersV6>,
 }
 
-/// Marks of the IPv6 listeners follow the namespace's routes.
+/// Marks of the IPv6 listeners follow the namespace's routes. The sockets here are second descriptors of those given out, so IPv6
+/// listeners end with the way itself, not when the data path lets go of its own.
 #[derive(Debug)]
 struct ListenersV6 {
     sockets: Vec<Socket>,

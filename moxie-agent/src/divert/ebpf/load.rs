@@ -12,8 +12,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use crate::divert::{DivertError, PortSet};
 
-/// Links to cgroups came with 5.7; the maps and helpers used here are all older or of 5.10.
-const OLDEST: KernelVersion = KernelVersion::new(5, 7, 0);
+/// The oldest that the kernel half was tried on. What it needs came with 5.7 (links to cgroups) and 5.8 (the getpeername hooks).
+const OLDEST: KernelVersion = KernelVersion::new(5, 10, 0);
 /// Global of the kernel half: lines of a level above this are not logged, and the verifier drops what makes them.
 const LOG_LEVEL: &str = aya_log::LEVEL;
 /// The map that log lines go through.

@@ -2,18 +2,15 @@
 
 use std::path::Path;
 
-/// Shortest run of hexadecimal digits that is taken for a container's id where the name alone has to tell.
+/// Hexadecimal digits of a container's id.
 const ID_LENGTH: usize = 64;
-/// What runtimes put before the id in the name of a scope unit.
-const SCOPE_PREFIXES: [&str; 4] = ["docker-", "libpod-", "cri-containerd-", "crio-"];
-/// Directories whose entries are containers, where the runtime does not use systemd.
-const CONTAINER_PARENTS: [&str; 3] = ["docker", "libpod_parent", "podman"];
-
+/// What runtimes put before the id in the name of a scope unit, or of a plain cgroup.
+const PREFIXES: [&str; 4] = ["docker-", "libpod-", "cri-containerd-", "crio-"];
 /// The systemd unit: the last component that is a service or a scope, but not a container's own scope.
 #[must_use]
 pub fn unit_of(cgroup: &Path) -> Option<String> {
     let is_unit = |name: &&str| name.ends_with(".service") || name.ends_with(".scope");
-    names(cgroup).filter(is_unit).filter(|name| id_in_scope(name).is_none()).last().map(str::to_owned)
+    names(cgroup).filter(is_unit).filter(|name| id_after_prefix(name).is_none()).last().map(str::to_owned)
 }
 
 /// The container's id, as its runtime writes it.
@@ -22,9 +19,9 @@ pub fn container_of(cgroup: &Path) -> Option<String> {
     let mut parent = "";
     let mut found = None;
     for name in names(cgroup) {
-        let is_below_runtime = CONTAINER_PARENTS.contains(&parent) || parent.starts_with("pod") || parent == "kubepods";
+        let is_below_runtime = parent == "docker" || parent.starts_with("pod") || parent == "kubepods";
         let by_place = (is_below_runtime && is_id(name)).then_some(name);
-        found = id_in_scope(name).or(by_place).or(found);
+        found = id_after_prefix(name).or(by_place).or(found);
         parent = name;
     }
     found.map(str::to_owned)
@@ -34,11 +31,11 @@ fn names(path: &Path) -> impl Iterator<Item = &str> {
     path.components().filter_map(|part| part.as_os_str().to_str())
 }
 
-/// `docker-<id>.scope` and the like.
-fn id_in_scope(name: &str) -> Option<&str> {
-    let name = name.strip_suffix(".scope")?;
-    let id = SCOPE_PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix))?;
-    (!id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+/// `docker-<id>.scope`, `libpod-<id>` and the like.
+fn id_after_prefix(name: &str) -> Option<&str> {
+    let name = name.strip_suffix(".scope").unwrap_or(name);
+    let id = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix))?;
+    is_id(id).then_some(id)
 }
 
 fn is_id(name: &str) -> bool {
@@ -72,6 +69,7 @@ mod tests {
         check("/docker/ID", None, Some(ID));
         check("/docker/ID/init", None, Some(ID));
         check("/machine.slice/libpod-ID.scope/container", None, Some(ID));
+        check("/libpod_parent/libpod-ID", None, Some(ID));
         check("/kubepods.slice/kubepods-pod1.slice/cri-containerd-ID.scope", None, Some(ID));
         check("/kubepods/burstable/pod6a4b/ID", None, Some(ID));
     }
