@@ -121,7 +121,8 @@ struct Sink {
 }
 
 impl Journal {
-    /// Starts to write each record that comes from now on to `store`, which keeps about `keep_bytes` of each kind. A journal has one writer.
+    /// Starts to write each record that comes from now on to `store`, which keeps about `keep_bytes` of each kind.
+    /// A journal has one writer.
     #[must_use]
     pub fn writer(&self, store: Arc<dyn Store>, keep_bytes: u64, metrics: Arc<Metrics>) -> Writer {
         let fresh = || Arc::new(Queue { waiting: Mutex::default(), arrived: Notify::new(), metrics });
