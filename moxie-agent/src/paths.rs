@@ -131,7 +131,11 @@ mod tests {
         assert_eq!(setting("RuntimeDirectory").map(|name| format!("/run/{name}")).as_deref(), Some(RUNTIME_DIR));
         assert_eq!(setting("SupplementaryGroups"), Some(GROUP));
         assert!(SYSUSERS.lines().any(|line| line == format!("g {GROUP} -")));
-        let made: Vec<&str> = TMPFILES.lines().filter(|line| line.starts_with("d ")).filter_map(|line| line.split_whitespace().nth(1)).collect();
+        let made: Vec<&str> = TMPFILES
+            .lines()
+            .filter(|line| line.starts_with("d "))
+            .filter_map(|line| line.split_whitespace().nth(1))
+            .collect();
         let of_config = Path::new(CONFIG_FILE).parent().and_then(Path::to_str).unwrap_or_default();
         assert_eq!(made, [of_config, RUNTIME_DIR, STATE_DIR]);
         assert_eq!(Path::new(ENVIRONMENT_OVERRIDE).parent(), Path::new(CONFIG_FILE).parent());

@@ -83,8 +83,11 @@ async fn a_plain_call_is_mocked_exactly_as_often_as_asked_and_nothing_is_added()
     let origin = Origin::http(None).await;
     let agent = Agent::start(Some(origin.address), None).await;
     let rule = agent
-        .rule("plain.example/a", json!({"method": "GET", "status_code": 429, "mock_count": 2, "response": "slow down",
-            "response_media_type": "text/plain", "response_headers": {"Retry-After": "4"}}))
+        .rule(
+            "plain.example/a",
+            json!({"method": "GET", "status_code": 429, "mock_count": 2, "response": "slow down",
+            "response_media_type": "text/plain", "response_headers": {"Retry-After": "4"}}),
+        )
         .await;
     for _ in 0..2 {
         let answer = ask(&agent, &get("/a")).await;
@@ -129,7 +132,10 @@ async fn a_real_answer_is_changed_only_in_the_parts_a_rule_gives() {
     let status = ask(&agent, &get("/status")).await;
     assert!(status.starts_with("HTTP/1.1 500 ") && status.ends_with("origin saw /status"), "{status}");
     let body = ask(&agent, &get("/body")).await;
-    assert!(body.starts_with("HTTP/1.1 200 ") && body.ends_with(r#"{"a":1}"#) && body.contains("x-origin: yes"), "{body}");
+    assert!(
+        body.starts_with("HTTP/1.1 200 ") && body.ends_with(r#"{"a":1}"#) && body.contains("x-origin: yes"),
+        "{body}"
+    );
     let outcomes: Vec<_> = agent.exchanges(2).await.iter().map(|exchange| exchange.outcome).collect();
     assert_eq!(outcomes, [Outcome::Rewritten, Outcome::Rewritten]);
     assert_eq!(origin.requests(), 2);

@@ -63,7 +63,7 @@ impl Scene {
         } else {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
             tokio::spawn(connection);
-            let request = Request::get(path).header("host", self.url("")).body(Empty::new()).unwrap();
+            let request = Request::get(path).header("host", self.url("")).body(Empty::<Bytes>::new()).unwrap();
             sender.send_request(request).await.unwrap()
         };
         let (version, status) = (response.version(), response.status());
