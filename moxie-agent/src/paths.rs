@@ -30,20 +30,24 @@ pub struct Capability {
 
 /// What the root daemon is left with; `systemd/moxie.service` grants exactly these.
 pub const CAPABILITIES: [Capability; 6] = [
-    Capability { name: "CAP_BPF", bit: 39, needed_for: "loading the kernel half (below Linux 5.8: CAP_SYS_ADMIN)" },
-    Capability { name: "CAP_NET_ADMIN", bit: 12, needed_for: "attaching it to cgroups, marking its own connections" },
-    Capability { name: "CAP_SYS_ADMIN", bit: 21, needed_for: "entering network and mount namespaces" },
-    Capability { name: "CAP_PERFMON", bit: 38, needed_for: "what the verifier asks of programs that read pointers" },
+    Capability { name: "CAP_BPF", bit: 39, needed_for: "loading the kernel half" },
+    Capability {
+        name: "CAP_NET_ADMIN",
+        bit: 12,
+        needed_for: "attaching it to cgroups, marking connections of its own",
+    },
+    Capability {
+        name: "CAP_SYS_ADMIN",
+        bit: 21,
+        needed_for: "the same before Linux 5.8, and the mount namespace of `moxie run`",
+    },
+    Capability { name: "CAP_PERFMON", bit: 38, needed_for: "what the verifier asks of the kernel half" },
     Capability {
         name: "CAP_SYS_PTRACE",
         bit: 19,
-        needed_for: "finding the namespaces of services that run as other users",
+        needed_for: "looking at callers where /proc hides other users' processes",
     },
-    Capability {
-        name: "CAP_DAC_READ_SEARCH",
-        bit: 2,
-        needed_for: "reading roots that only a service's own user may read",
-    },
+    Capability { name: "CAP_DAC_READ_SEARCH", bit: 2, needed_for: "reading roots that a service keeps to itself" },
 ];
 
 /// The files inside one state directory.
