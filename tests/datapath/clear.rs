@@ -100,13 +100,14 @@ async fn a_plain_call_is_mocked_exactly_as_often_as_asked_and_nothing_is_added()
     }
     assert!(ask(&agent, &get("/a")).await.ends_with("origin saw /a"));
     assert_eq!(origin.requests(), 1);
-    let exchanges = agent.exchanges(3).await;
+    let exchanges = agent.exchanges(2).await;
     let outcomes: Vec<_> = exchanges.iter().map(|exchange| (exchange.outcome, exchange.status)).collect();
-    let mocked = (Outcome::Responded, Some(429));
-    assert_eq!(outcomes, [mocked, mocked, (Outcome::Forwarded, Some(200))]);
+    assert_eq!(outcomes, [(Outcome::Responded, Some(429)), (Outcome::Responded, Some(429))]);
     assert_eq!(exchanges[0].rule_id.as_ref().unwrap().0, rule);
     assert_eq!(exchanges[0].url, "http://plain.example/a");
     assert!(exchanges.iter().all(|exchange| exchange.error.is_none()), "{exchanges:?}");
+    // An exhausted rule changes nothing: the third call was not even looked into.
+    assert_eq!(agent.connections(3).await[2].reason, Reason::NoRule);
 }
 
 #[tokio::test]
