@@ -100,14 +100,28 @@ async fn a_plain_call_is_mocked_exactly_as_often_as_asked_and_nothing_is_added()
     }
     assert!(ask(&agent, &get("/a")).await.ends_with("origin saw /a"));
     assert_eq!(origin.requests(), 1);
-    let exchanges = agent.exchanges(2).await;
+    // The attempt after the last mock is part of the story: it is recorded, and the origin's own.
+    let exchanges = agent.exchanges(3).await;
     let outcomes: Vec<_> = exchanges.iter().map(|exchange| (exchange.outcome, exchange.status)).collect();
-    assert_eq!(outcomes, [(Outcome::Responded, Some(429)), (Outcome::Responded, Some(429))]);
+    let mocked = (Outcome::Responded, Some(429));
+    assert_eq!(outcomes, [mocked, mocked, (Outcome::Forwarded, Some(200))]);
     assert_eq!(exchanges[0].rule_id.as_ref().unwrap().0, rule);
     assert_eq!(exchanges[0].url, "http://plain.example/a");
     assert!(exchanges.iter().all(|exchange| exchange.error.is_none()), "{exchanges:?}");
-    // An exhausted rule changes nothing: the third call was not even looked into.
-    assert_eq!(agent.connections(3).await[2].reason, Reason::NoRule);
+    assert_eq!(agent.connections(3).await[2].reason, Reason::RuleSpent);
+}
+
+#[tokio::test]
+async fn a_rule_that_may_not_fire_changes_nothing() {
+    let origin = Origin::http(None).await;
+    let agent = Agent::start(Some(origin.address), None).await;
+    let idle = [json!({"enable": false}), json!({"mock_count": 0}), json!({"expires_at": "2020-01-01T00:00:00Z"})];
+    for (count, rule) in idle.into_iter().enumerate() {
+        agent.rule("plain.example/.*", rule).await;
+        assert!(ask(&agent, &get("/a")).await.ends_with("origin saw /a"));
+        let record = &agent.connections(count + 1).await[count];
+        assert_eq!((record.verdict, record.reason), (ConnectionVerdict::Passthrough, Reason::NoRule));
+    }
 }
 
 #[tokio::test]
