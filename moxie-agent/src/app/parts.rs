@@ -84,7 +84,7 @@ impl Parts {
             scopes: Arc::clone(&self.scopes),
             journal: Arc::clone(&self.journal),
             metrics: Arc::clone(&self.metrics),
-            leaves: LeafCache::new(authority, config.tls.leaf_cache, self.clock.clone()),
+            leaves: LeafCache::new(authority, config.tls.leaf_cache, Arc::clone(&self.metrics), self.clock.clone()),
             upstream: Upstream::new(self.divert.dial_mark(), own, roots),
             learned: Learned::default(),
             sniff: sniff::Bounds {
