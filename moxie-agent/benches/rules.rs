@@ -1,5 +1,7 @@
 //! One decision among 10 and among 10,000 rules: the second is to cost about what the first does.
 
+#![expect(clippy::expect_used, reason = "a benchmark whose input is wrong has nothing to measure")]
+
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};

@@ -154,6 +154,7 @@ impl App {
             parts.open_doors(&config, &state, Arc::clone(&ready), &admin_drain).await?;
         }
         let warnings = parts.restore_scopes().await;
+        parts.keep_scopes_fresh(&admin_drain);
         ready.store(true, Ordering::Release);
         Ok(Self::of(parts, &cx, &config, admin_drain, warnings))
     }

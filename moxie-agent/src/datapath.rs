@@ -93,7 +93,7 @@ async fn stages(conn: Accepted, cx: &Arc<Context>) -> Result<(), ConnError> {
     let conn = sniff::look(conn, cx).await.map_err(ConnError::Sniff)?;
     match decide::connection(&conn, cx) {
         Verdict::Passthrough(reason) => act::passthrough::relay(conn, reason, cx).await,
-        Verdict::Intercept => act::intercept::serve(conn, cx).await,
+        Verdict::Intercept(_) => act::intercept::serve(conn, cx).await,
     }
     .map_err(ConnError::Act)
 }

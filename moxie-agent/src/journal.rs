@@ -83,6 +83,8 @@ impl ConnectionVerdict {
 pub enum Reason {
     /// An enabled rule can name the host.
     RuleCanName,
+    /// Every rule that names the host has fired its last; this client was answered by one, so its next attempts are recorded too.
+    RuleSpent,
     /// No enabled rule can name the host.
     NoRule,
     /// The bytes are no TLS and no HTTP.
@@ -117,6 +119,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RuleCanName => "rule_can_name",
+            Self::RuleSpent => "rule_spent",
             Self::NoRule => "no_rule",
             Self::NotHttp => "not_http",
             Self::ServerFirst => "server_first",

@@ -30,20 +30,24 @@ pub struct Capability {
 
 /// What the root daemon is left with; `systemd/moxie.service` grants exactly these.
 pub const CAPABILITIES: [Capability; 6] = [
-    Capability { name: "CAP_BPF", bit: 39, needed_for: "loading the kernel half (below Linux 5.8: CAP_SYS_ADMIN)" },
-    Capability { name: "CAP_NET_ADMIN", bit: 12, needed_for: "attaching it to cgroups, marking its own connections" },
-    Capability { name: "CAP_SYS_ADMIN", bit: 21, needed_for: "entering network and mount namespaces" },
-    Capability { name: "CAP_PERFMON", bit: 38, needed_for: "what the verifier asks of programs that read pointers" },
+    Capability { name: "CAP_BPF", bit: 39, needed_for: "loading the kernel half" },
+    Capability {
+        name: "CAP_NET_ADMIN",
+        bit: 12,
+        needed_for: "attaching it to cgroups, marking connections of its own",
+    },
+    Capability {
+        name: "CAP_SYS_ADMIN",
+        bit: 21,
+        needed_for: "the same before Linux 5.8, and the mount namespace of `moxie run`",
+    },
+    Capability { name: "CAP_PERFMON", bit: 38, needed_for: "what the verifier asks of the kernel half" },
     Capability {
         name: "CAP_SYS_PTRACE",
         bit: 19,
-        needed_for: "finding the namespaces of services that run as other users",
+        needed_for: "looking at callers where /proc hides other users' processes",
     },
-    Capability {
-        name: "CAP_DAC_READ_SEARCH",
-        bit: 2,
-        needed_for: "reading roots that only a service's own user may read",
-    },
+    Capability { name: "CAP_DAC_READ_SEARCH", bit: 2, needed_for: "reading roots that a service keeps to itself" },
 ];
 
 /// The files inside one state directory.
@@ -131,7 +135,11 @@ mod tests {
         assert_eq!(setting("RuntimeDirectory").map(|name| format!("/run/{name}")).as_deref(), Some(RUNTIME_DIR));
         assert_eq!(setting("SupplementaryGroups"), Some(GROUP));
         assert!(SYSUSERS.lines().any(|line| line == format!("g {GROUP} -")));
-        let made: Vec<&str> = TMPFILES.lines().filter(|line| line.starts_with("d ")).filter_map(|line| line.split_whitespace().nth(1)).collect();
+        let made: Vec<&str> = TMPFILES
+            .lines()
+            .filter(|line| line.starts_with("d "))
+            .filter_map(|line| line.split_whitespace().nth(1))
+            .collect();
         let of_config = Path::new(CONFIG_FILE).parent().and_then(Path::to_str).unwrap_or_default();
         assert_eq!(made, [of_config, RUNTIME_DIR, STATE_DIR]);
         assert_eq!(Path::new(ENVIRONMENT_OVERRIDE).parent(), Path::new(CONFIG_FILE).parent());

@@ -83,8 +83,11 @@ async fn a_plain_call_is_mocked_exactly_as_often_as_asked_and_nothing_is_added()
     let origin = Origin::http(None).await;
     let agent = Agent::start(Some(origin.address), None).await;
     let rule = agent
-        .rule("plain.example/a", json!({"method": "GET", "status_code": 429, "mock_count": 2, "response": "slow down",
-            "response_media_type": "text/plain", "response_headers": {"Retry-After": "4"}}))
+        .rule(
+            "plain.example/a",
+            json!({"method": "GET", "status_code": 429, "mock_count": 2, "response": "slow down",
+            "response_media_type": "text/plain", "response_headers": {"Retry-After": "4"}}),
+        )
         .await;
     for _ in 0..2 {
         let answer = ask(&agent, &get("/a")).await;
@@ -97,6 +100,7 @@ async fn a_plain_call_is_mocked_exactly_as_often_as_asked_and_nothing_is_added()
     }
     assert!(ask(&agent, &get("/a")).await.ends_with("origin saw /a"));
     assert_eq!(origin.requests(), 1);
+    // The attempt after the last mock is part of the story: it is recorded, and the origin's own.
     let exchanges = agent.exchanges(3).await;
     let outcomes: Vec<_> = exchanges.iter().map(|exchange| (exchange.outcome, exchange.status)).collect();
     let mocked = (Outcome::Responded, Some(429));
@@ -104,6 +108,20 @@ async fn a_plain_call_is_mocked_exactly_as_often_as_asked_and_nothing_is_added()
     assert_eq!(exchanges[0].rule_id.as_ref().unwrap().0, rule);
     assert_eq!(exchanges[0].url, "http://plain.example/a");
     assert!(exchanges.iter().all(|exchange| exchange.error.is_none()), "{exchanges:?}");
+    assert_eq!(agent.connections(3).await[2].reason, Reason::RuleSpent);
+}
+
+#[tokio::test]
+async fn a_rule_that_may_not_fire_changes_nothing() {
+    let origin = Origin::http(None).await;
+    let agent = Agent::start(Some(origin.address), None).await;
+    let idle = [json!({"enable": false}), json!({"mock_count": 0}), json!({"expires_at": "2020-01-01T00:00:00Z"})];
+    for (count, rule) in idle.into_iter().enumerate() {
+        agent.rule("plain.example/.*", rule).await;
+        assert!(ask(&agent, &get("/a")).await.ends_with("origin saw /a"));
+        let record = &agent.connections(count + 1).await[count];
+        assert_eq!((record.verdict, record.reason), (ConnectionVerdict::Passthrough, Reason::NoRule));
+    }
 }
 
 #[tokio::test]
@@ -129,7 +147,10 @@ async fn a_real_answer_is_changed_only_in_the_parts_a_rule_gives() {
     let status = ask(&agent, &get("/status")).await;
     assert!(status.starts_with("HTTP/1.1 500 ") && status.ends_with("origin saw /status"), "{status}");
     let body = ask(&agent, &get("/body")).await;
-    assert!(body.starts_with("HTTP/1.1 200 ") && body.ends_with(r#"{"a":1}"#) && body.contains("x-origin: yes"), "{body}");
+    assert!(
+        body.starts_with("HTTP/1.1 200 ") && body.ends_with(r#"{"a":1}"#) && body.contains("x-origin: yes"),
+        "{body}"
+    );
     let outcomes: Vec<_> = agent.exchanges(2).await.iter().map(|exchange| exchange.outcome).collect();
     assert_eq!(outcomes, [Outcome::Rewritten, Outcome::Rewritten]);
     assert_eq!(origin.requests(), 2);

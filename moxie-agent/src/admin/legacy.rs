@@ -88,7 +88,9 @@ async fn list(State(state): State<Arc<AdminState>>) -> Json<Vec<Value>> {
     responses((status = 204, description = "Not there (any more)"), (status = 503, description = "The store did not take it; nothing is changed"))
 )]
 async fn remove(State(state): State<Arc<AdminState>>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
-    match state.rules.delete(&RuleId(id), None).await {
+    let id = RuleId(id);
+    state.metrics.forget_rule(&id);
+    match state.rules.delete(&id, None).await {
         Ok(()) | Err(BookError::Unknown(_)) => Ok(StatusCode::NO_CONTENT),
         Err(error) => Err(error.into()),
     }

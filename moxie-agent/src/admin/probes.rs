@@ -60,5 +60,6 @@ async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
 )]
 async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    state.metrics.store_up(state.rules.trouble().is_none());
     ([(CONTENT_TYPE, OPENMETRICS)], state.metrics.render(&state.divert.counters()))
 }

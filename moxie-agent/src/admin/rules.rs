@@ -207,6 +207,7 @@ async fn remove(
 ) -> Result<StatusCode, Refusal> {
     let id = RuleId(id);
     state.rules.delete(&id, if_match(&headers).as_deref()).await?;
+    state.metrics.forget_rule(&id);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpListener;
@@ -29,6 +30,9 @@ use crate::tls::authority::Authority;
 use crate::tls::leaf_cache::LeafCache;
 use crate::tls::originate::Originate;
 use crate::upstream::Upstream;
+
+/// How often scopes are looked after.
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// Everything that is built before the first connection.
 #[derive(Debug)]
@@ -80,7 +84,7 @@ impl Parts {
             scopes: Arc::clone(&self.scopes),
             journal: Arc::clone(&self.journal),
             metrics: Arc::clone(&self.metrics),
-            leaves: LeafCache::new(authority, config.tls.leaf_cache, self.clock.clone()),
+            leaves: LeafCache::new(authority, config.tls.leaf_cache, Arc::clone(&self.metrics), self.clock.clone()),
             upstream: Upstream::new(self.divert.dial_mark(), own, roots),
             learned: Learned::default(),
             sniff: sniff::Bounds {
@@ -137,6 +141,24 @@ impl Parts {
             netns: std::fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino()),
             started_at: self.clock.now(),
         }
+    }
+
+    /// Looks every now and then whether a scope's cgroup was made anew, as it is when its unit restarts.
+    pub(super) fn keep_scopes_fresh(&self, drain: &Drain) {
+        let (scopes, stop) = (Arc::clone(&self.scopes), drain.clone());
+        drain.spawn(async move {
+            let mut tick = tokio::time::interval(REFRESH);
+            loop {
+                tokio::select! {
+                    () = stop.started() => return,
+                    _ = tick.tick() => {
+                        let scopes = Arc::clone(&scopes);
+                        // A panic there has been reported already; the next look is a new task.
+                        let _ = tokio::task::spawn_blocking(move || scopes.refresh()).await;
+                    }
+                }
+            }
+        });
     }
 
     /// Puts the stored scopes back on path.

@@ -37,7 +37,7 @@ impl Effective {
 
     /// Whether connections can be diverted at all.
     pub(super) fn can_divert(self) -> bool {
-        self.has(NET_ADMIN) && (self.has(BPF) || self.has(SYS_ADMIN))
+        self.has(NET_ADMIN) && (self.has(BPF) && self.has(PERFMON) || self.has(SYS_ADMIN))
     }
 }
 
@@ -65,5 +65,7 @@ mod tests {
         assert!(of("0000000000201000").can_divert());
         assert_eq!(names("0000000000201000"), ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]);
         assert!(!of("0000000000200000").can_divert());
+        // CAP_BPF and CAP_NET_ADMIN without CAP_PERFMON: the verifier refuses.
+        assert!(!of("0000008000001000").can_divert());
     }
 }

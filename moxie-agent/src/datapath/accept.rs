@@ -8,15 +8,15 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Context;
 use super::record::ConnectionLog;
+use crate::divert::HEARTBEAT;
 
-/// How often the accept loop tells the kernel that it lives (KERNEL: the kernel allows for five missed beats).
-pub const HEARTBEAT: Duration = Duration::from_millis(100);
 /// Pause after an accept() that failed for want of descriptors or memory.
 const RECOVERY: Duration = Duration::from_millis(50);
 /// Descriptors that one connection may need: both sockets, and room for what surrounds them.
@@ -60,7 +60,7 @@ async fn accept_loop(listener: TcpListener, beats: Beats, cx: Arc<Context>) {
     loop {
         tokio::select! {
             biased;
-            () = cx.drain.started() => return,
+            () = cx.drain.started() => return admit_waiting(&listener, &cx),
             _ = tick.tick(), if beats == Beats::Sent => beat(&cx, limit),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => admit(stream, &cx),
@@ -70,6 +70,13 @@ async fn accept_loop(listener: TcpListener, beats: Beats, cx: Arc<Context>) {
                 }
             },
         }
+    }
+}
+
+/// Takes what the kernel has sent here already, so that closing the listener resets nobody.
+fn admit_waiting(listener: &TcpListener, cx: &Arc<Context>) {
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        admit(stream, cx);
     }
 }
 

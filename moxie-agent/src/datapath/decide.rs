@@ -8,15 +8,15 @@ use super::Context;
 use super::learned::Client;
 use super::sniff::{FirstBytes, Sniffed, client_hello::ClientHello};
 use crate::journal::Reason;
-use crate::rules::set::normal_authority;
+use crate::rules::set::{Naming, normal_authority};
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Bytes untouched, and why.
     Passthrough(Reason),
-    /// HTTP is ended here: some rule can name the host.
-    Intercept,
+    /// HTTP is ended here, and why.
+    Intercept(Reason),
 }
 
 /// Decides a connection and notes it in its record.
@@ -31,18 +31,19 @@ fn judge(conn: &Sniffed, cx: &Context) -> Verdict {
     match &conn.first {
         FirstBytes::Opaque(reason) => Verdict::Passthrough(*reason),
         FirstBytes::Tls(hello) => tls(hello, conn, cx),
-        FirstBytes::Http1(head) => clear(head.authority.as_deref(), cx),
-        FirstBytes::Http2(Some(head)) => clear(head.authority.as_deref(), cx),
+        FirstBytes::Http1(_) | FirstBytes::Http2(Some(_)) => clear(clear_authority(&conn.first), conn, cx),
         // It asks only after the server has spoken, so its host cannot be known yet.
-        FirstBytes::Http2(None) if cx.rules.current().is_armed(cx.clock.now()) => Verdict::Intercept,
+        FirstBytes::Http2(None) if cx.rules.current().is_armed(cx.clock.now()) => {
+            Verdict::Intercept(Reason::RuleCanName)
+        }
         FirstBytes::Http2(None) => Verdict::Passthrough(Reason::NoRule),
     }
 }
 
 /// A request whose host is missing or ambiguous is nobody's but the destination's.
-fn clear(asked: Option<&str>, cx: &Context) -> Verdict {
-    match asked {
-        Some(authority) => named(&normal_authority(authority, "http"), cx),
+fn clear(authority: Option<String>, conn: &Sniffed, cx: &Context) -> Verdict {
+    match authority {
+        Some(authority) => named(&authority, &Client::new(&conn.log.caller(), &authority), cx),
         None => Verdict::Passthrough(Reason::NoRule),
     }
 }
@@ -53,19 +54,21 @@ fn tls(hello: &ClientHello, conn: &Sniffed, cx: &Context) -> Verdict {
     }
     let name = server_name(hello, conn.origin.destination);
     let client = Client::new(&conn.log.caller(), &name);
-    match named(&tls_authority(&name, conn.origin.destination), cx) {
-        Verdict::Intercept if cx.learned.refused.contains(&client) => {
+    match named(&tls_authority(&name, conn.origin.destination), &client, cx) {
+        Verdict::Intercept(_) if cx.learned.refused.contains(&client) => {
             Verdict::Passthrough(Reason::ClientRefusedAuthority)
         }
         verdict => verdict,
     }
 }
 
-fn named(authority: &str, cx: &Context) -> Verdict {
-    if cx.rules.current().can_name(authority, cx.clock.now()) {
-        Verdict::Intercept
-    } else {
-        Verdict::Passthrough(Reason::NoRule)
+/// A client that a rule has answered is looked into for a while after the rule is spent, since what it does next is what its
+/// user wants to know. For every other client a spent rule changes nothing.
+fn named(authority: &str, client: &Client, cx: &Context) -> Verdict {
+    match cx.rules.current().naming(authority, cx.clock.now()) {
+        Naming::Armed => Verdict::Intercept(Reason::RuleCanName),
+        Naming::Spent if cx.learned.answered.contains(client) => Verdict::Intercept(Reason::RuleSpent),
+        Naming::Spent | Naming::Unnamed => Verdict::Passthrough(Reason::NoRule),
     }
 }
 
@@ -78,6 +81,17 @@ fn speaks_http(hello: &ClientHello) -> bool {
 #[must_use]
 pub fn server_name(hello: &ClientHello, destination: SocketAddr) -> String {
     hello.server_name.clone().unwrap_or_else(|| destination.ip().to_string())
+}
+
+/// The authority that the first request in the clear names.
+#[must_use]
+pub fn clear_authority(first: &FirstBytes) -> Option<String> {
+    let asked = match first {
+        FirstBytes::Http1(head) => head.authority.as_deref(),
+        FirstBytes::Http2(head) => head.as_ref()?.authority.as_deref(),
+        FirstBytes::Tls(_) | FirstBytes::Opaque(_) => None,
+    };
+    asked.map(|asked| normal_authority(asked, "http"))
 }
 
 /// The authority that a request inside TLS will most likely name.

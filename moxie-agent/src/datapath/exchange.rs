@@ -52,12 +52,12 @@ pub struct Session {
     version: Version,
     caller: Caller,
     log: Arc<ConnectionLog>,
-    client: Option<Client>,
+    client: Client,
     asked: AtomicBool,
 }
 
 impl Session {
-    /// A connection about to serve exchanges; `client` is given where TLS was ended.
+    /// A connection about to serve exchanges of `client`.
     #[must_use]
     pub fn new(
         scheme: &'static str,
@@ -65,7 +65,7 @@ impl Session {
         abort: Abort,
         link: Link,
         log: Arc<ConnectionLog>,
-        client: Option<Client>,
+        client: Client,
         cx: &Arc<Context>,
     ) -> Arc<Self> {
         let caller = log.caller();
@@ -74,9 +74,8 @@ impl Session {
 
     /// Called when the connection has ended: a client that never asked for anything has refused us.
     pub fn learn_refusal(&self) {
-        let Some(client) = &self.client else { return };
-        if !self.asked.load(Ordering::Relaxed) && !self.cx.learned.trusting.contains(client) {
-            self.cx.learned.refused.insert(client.clone());
+        if !self.asked.load(Ordering::Relaxed) && !self.cx.learned.trusting.contains(&self.client) {
+            self.cx.learned.refused.insert(self.client.clone());
             self.log.failed(Some(crate::journal::Reason::AuthorityRefused));
         }
     }
@@ -92,10 +91,8 @@ impl Session {
     }
 
     fn asked(&self) {
-        if !self.asked.swap(true, Ordering::Relaxed)
-            && let Some(client) = &self.client
-        {
-            self.cx.learned.trusting.insert(client.clone());
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            self.cx.learned.trusting.insert(self.client.clone());
         }
     }
 
@@ -169,6 +166,7 @@ async fn exchange(request: Request<Incoming>, session: &Arc<Session>) -> Result<
         None => forward::exchange(request, session, log).await,
         Some(hit) => {
             session.cx.rules.fired(&hit.rule);
+            session.cx.learned.answered.insert(session.client.clone());
             let outcome =
                 if matches!(hit.action, Action::Respond { .. }) { Outcome::Responded } else { Outcome::Rewritten };
             log.fired(&hit.rule, outcome);

@@ -11,6 +11,8 @@ use crate::scope::Caller;
 
 /// How long a client that refused the authority is left alone.
 pub const REFUSAL_LASTS: Duration = Duration::from_secs(600);
+/// How long a client that a rule has answered is looked into after the rule is spent.
+const ANSWERED_LASTS: Duration = Duration::from_secs(600);
 /// How long a destination counts as one whose server speaks first.
 const SERVER_FIRST_LASTS: Duration = Duration::from_secs(600);
 /// How many entries of each kind are kept.
@@ -68,6 +70,8 @@ pub struct Learned {
     pub refused: Expiring<Client>,
     /// Clients that have made a request through the authority: a silent close of theirs is no refusal.
     pub trusting: Expiring<Client>,
+    /// Clients that a rule has answered or rewritten for.
+    pub answered: Expiring<Client>,
     /// Destinations whose server speaks first.
     pub server_first: Expiring<SocketAddr>,
 }
@@ -77,6 +81,7 @@ impl Default for Learned {
         Self {
             refused: Expiring::new(REFUSAL_LASTS),
             trusting: Expiring::new(REFUSAL_LASTS),
+            answered: Expiring::new(ANSWERED_LASTS),
             server_first: Expiring::new(SERVER_FIRST_LASTS),
         }
     }

@@ -112,7 +112,7 @@ impl ConnectionLog {
         let mut notes = self.notes();
         (notes.verdict, notes.reason) = match verdict {
             Verdict::Passthrough(reason) => (ConnectionVerdict::Passthrough, reason),
-            Verdict::Intercept => (ConnectionVerdict::Intercept, Reason::RuleCanName),
+            Verdict::Intercept(reason) => (ConnectionVerdict::Intercept, reason),
         };
     }
 

@@ -26,6 +26,7 @@ fn limit(limit: usize, cursor: Option<String>) -> Filter {
 fn names_are_the_names_in_json() {
     let reasons: Vec<Reason> = serde_json::from_value(json!([
         "rule_can_name",
+        "rule_spent",
         "no_rule",
         "not_http",
         "server_first",

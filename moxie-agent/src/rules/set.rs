@@ -84,6 +84,17 @@ pub struct Rewrite {
     pub body: Option<Bytes>,
 }
 
+/// What the rules have to do with a host, strongest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Naming {
+    /// No rule that is enabled and not expired can name it.
+    Unnamed,
+    /// Only rules that have fired as often as they may.
+    Spent,
+    /// A rule that could fire.
+    Armed,
+}
+
 /// An immutable set of rules, ready to be asked from many tasks at once.
 #[derive(Debug, Default)]
 pub struct RuleSet {
@@ -131,20 +142,26 @@ impl RuleSet {
         Self { rules, urls, hosts }
     }
 
-    /// Whether some rule that could fire at `now` can name a request to `authority` (the connection-level question).
+    /// Whether some rule that could fire at `now` can name a request to `authority`.
     #[must_use]
     pub fn can_name(&self, authority: &str, now: Timestamp) -> bool {
+        self.naming(authority, now) == Naming::Armed
+    }
+
+    /// What the rules have to do with requests to `authority` (the connection-level question).
+    #[must_use]
+    pub fn naming(&self, authority: &str, now: Timestamp) -> Naming {
         let text = format!("{authority}/");
         let mut urls = self.urls.walk();
         urls.read(&text);
-        let by_url = |prepared: &Prepared| {
+        let by_url = self.at(urls.possible()).filter(|prepared| {
             let spec = &prepared.rule.spec;
-            spec.match_mode != MatchMode::Search && prepared.is_live(now) && spec.url.can_go_on_after(&text)
-        };
+            spec.match_mode != MatchMode::Search && spec.url.can_go_on_after(&text)
+        });
         let mut hosts = self.hosts.walk();
         hosts.read(authority);
-        let by_host = |prepared: &Prepared| prepared.is_live(now) && prepared.names_host(authority);
-        self.at(urls.possible()).any(by_url) || self.at(hosts.matched()).any(by_host)
+        let by_host = self.at(hosts.matched()).filter(|prepared| prepared.names_host(authority));
+        by_url.chain(by_host).map(|prepared| prepared.stand(now)).max().unwrap_or(Naming::Unnamed)
     }
 
     /// Whether some rule could fire at `now` at all.

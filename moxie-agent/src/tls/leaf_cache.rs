@@ -6,9 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use quick_cache::sync::Cache;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
+use tokio::time::Instant;
 
 use super::authority::{Authority, AuthorityError, Leaf, display_name};
 use crate::clock::Clock;
+use crate::telemetry::Metrics;
 
 /// A leaf this close to its end is minted again, so that none ends between the lookup and the handshake, not even for an application
 /// whose clock runs ahead by most of a day.
@@ -19,6 +21,7 @@ const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(24);
 pub struct LeafCache {
     authority: Arc<Authority>,
     leaves: Cache<String, Cached>,
+    metrics: Arc<Metrics>,
     clock: Clock,
 }
 
@@ -31,8 +34,8 @@ struct Cached {
 impl LeafCache {
     /// A cache of at most `capacity` leaves.
     #[must_use]
-    pub fn new(authority: Arc<Authority>, capacity: usize, clock: Clock) -> Self {
-        Self { authority, leaves: Cache::new(capacity), clock }
+    pub fn new(authority: Arc<Authority>, capacity: usize, metrics: Arc<Metrics>, clock: Clock) -> Self {
+        Self { authority, leaves: Cache::new(capacity), metrics, clock }
     }
 
     /// The leaf for `name`, from the cache unless it is missing or near its end. Minting runs off the data path's threads.
@@ -65,7 +68,9 @@ impl LeafCache {
     async fn mint(&self, name: ServerName<'static>, now: Timestamp) -> Result<Leaf, AuthorityError> {
         let authority = Arc::clone(&self.authority);
         let shown = display_name(&name);
+        let began = Instant::now();
         let minted = tokio::task::spawn_blocking(move || authority.mint(&name, now)).await;
+        self.metrics.minted(began.elapsed());
         minted.unwrap_or_else(|source| Err(AuthorityError::Interrupted { name: shown, source }))
     }
 }
@@ -91,7 +96,7 @@ mod tests {
         let now = Arc::new(Mutex::new(Timestamp::now()));
         let told = Arc::clone(&now);
         let clock = Clock::from_fn(move || *told.lock().unwrap());
-        (Arc::new(LeafCache::new(Arc::new(Authority::ephemeral().unwrap()), capacity, clock)), now)
+        (Arc::new(LeafCache::new(Arc::new(Authority::ephemeral().unwrap()), capacity, Arc::default(), clock)), now)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

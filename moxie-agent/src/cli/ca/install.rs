@@ -130,11 +130,11 @@ mod tests {
 
     #[test]
     fn the_family_is_told_by_its_directory() {
-        for index in 0..FAMILIES.len() {
+        for expected in &FAMILIES {
             let root = tempfile::tempdir().unwrap();
             assert!(family(&FAMILIES, root.path()).is_err());
-            std::fs::create_dir_all(root.path().join(FAMILIES[index].directory.trim_start_matches('/'))).unwrap();
-            assert_eq!(family(&FAMILIES, root.path()).unwrap().directory, FAMILIES[index].directory);
+            std::fs::create_dir_all(root.path().join(expected.directory.trim_start_matches('/'))).unwrap();
+            assert_eq!(family(&FAMILIES, root.path()).unwrap().directory, expected.directory);
         }
     }
 }

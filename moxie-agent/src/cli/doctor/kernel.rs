@@ -19,9 +19,8 @@ fn privileges(effective: Effective) -> Check {
     if missing.is_empty() {
         return Check::ok("privileges", "every capability that the agent uses");
     }
-    let names: Vec<&str> = missing.iter().map(|capability| capability.name).collect();
-    let uses: Vec<&str> = missing.iter().map(|capability| capability.needed_for).collect();
-    let found = format!("without {} (for {})", names.join(", "), uses.join("; "));
+    let missing: Vec<String> = missing.iter().map(|one| format!("{} ({})", one.name, one.needed_for)).collect();
+    let found = format!("without {}", missing.join(", "));
     if effective.can_divert() {
         Check::warn("privileges", found, "run the agent as its unit does: sudo systemctl start moxie")
     } else {

@@ -34,10 +34,12 @@ pub async fn serve(conn: Sniffed, cx: &Arc<Context>) -> Result<(), Error> {
 }
 
 async fn clear(conn: Sniffed, version: Version, cx: &Arc<Context>) -> Result<(), Error> {
+    let name = decide::clear_authority(&conn.first).unwrap_or_default();
+    let client = Client::new(&conn.log.caller(), &name);
     let ready = Ready { plain: conn.dialled, tls: None };
     let link = Link::new(conn.origin, None, version, ready);
     let downstream = Downstream::new(conn.stream, conn.log.bytes());
-    let session = Session::new("http", version, downstream.abort(), link, conn.log, None, cx);
+    let session = Session::new("http", version, downstream.abort(), link, conn.log, client, cx);
     exchange::serve(downstream, session).await
 }
 
@@ -72,7 +74,7 @@ async fn tls(mut conn: Sniffed, hello: &ClientHello, cx: &Arc<Context>) -> Resul
     })?;
     let version = spoken(stream.get_ref().1.alpn_protocol());
     let link = Link::new(conn.origin, Some(target), version, probed.ready);
-    let session = Session::new("https", version, abort, link, conn.log, Some(client), cx);
+    let session = Session::new("https", version, abort, link, conn.log, client, cx);
     serve_inside(stream, session).await
 }
 

@@ -1,10 +1,11 @@
 //! Why a rule does not take a request: the one list of conditions, which both decisions and explanations go by.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
-use super::{Prepared, Request};
+use super::{Naming, Prepared, Request};
 use crate::rules::spec::{MatchMode, Methods};
 use crate::rules::status::Status;
 use crate::rules::when::Unmet;
@@ -61,6 +62,16 @@ impl Prepared {
     /// Whether it may fire at `now`, as far as that does not depend on a request.
     pub(super) fn is_live(&self, now: Timestamp) -> bool {
         self.idle(now).is_none()
+    }
+
+    /// What this rule makes of a host that it names.
+    pub(super) fn stand(&self, now: Timestamp) -> Naming {
+        let has_fired = || self.rule.tally.hits.load(Ordering::Relaxed) > 0;
+        match self.idle(now) {
+            None => Naming::Armed,
+            Some(Failure::Exhausted) if has_fired() => Naming::Spent,
+            Some(_) => Naming::Unnamed,
+        }
     }
 
     fn idle(&self, now: Timestamp) -> Option<Failure<'static>> {
