@@ -32,7 +32,7 @@ fn an_interrupted_run_leaves_nothing_behind() -> Result<()> {
     let before = Traces::now(&lab)?;
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut command = lab.moxie()?;
-        command.args(["run", "--rule", RULE, "--", "sh", "-c", "cat /proc/self/cgroup; echo started; sleep 1000"]);
+        command.args(["run", "--rule", RULE, "--", "sh", "-c", "cat /proc/self/cgroup; echo started; exec sleep 1000"]);
         let run = Running::start(command)?;
         wait::until("the command to start", bounds::SOON, || Ok(run.printed().contains("started").then_some(())))?;
         let cgroup = v2_cgroup(&run.printed())?;

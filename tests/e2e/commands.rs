@@ -37,7 +37,8 @@ fn rules_are_made_listed_changed_tested_and_removed() -> Result<()> {
     let rule = agent.list("/api/v1/rules")?.pop().context("no rule was made")?;
     let id = text(&rule, "id")?;
     assert_eq!((&rule["status_code"], &rule["mock_count"]), (&429.into(), &3.into()), "{rule}");
-    assert!(moxie(&agent, &["rule", "ls"])?.contains("api.customer.io"));
+    let listed = moxie(&agent, &["rule", "ls"])?;
+    ensure!(listed.contains("api.customer.io/v1/activities"), "{listed}");
     assert!(moxie_json(&agent, &["rule", "ls", "--json"])?.to_string().contains(&id));
     assert_eq!(moxie_json(&agent, &["rule", "show", &id])?["id"], id.as_str());
 

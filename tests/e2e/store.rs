@@ -72,6 +72,7 @@ fn a_read_only_database_never_stops_traffic() -> Result<()> {
     let lab = Lab::new()?;
     let state = lab.state_directory()?;
     let agent = lab.agent_in(&state)?;
+    agent.opt_in()?;
     agent.rule(&rule())?;
     agent.stop()?;
     let database = state.join("moxie.db");
@@ -79,7 +80,7 @@ fn a_read_only_database_never_stops_traffic() -> Result<()> {
     lab.freeze(&database)?;
 
     let agent = lab.agent_in(&state)?;
-    agent.opt_in()?;
+    assert_eq!(agent.list("/api/v1/scopes")?.len(), 1, "what can be read is in force");
     traffic_flows(&lab, &agent, 429)?;
     let refused = agent.rest().post("/api/v1/rules", &json!({"url": "api.cloudflare.com/.*"}))?;
     ensure!((500..600).contains(&refused.status), "{refused:?}");
@@ -98,9 +99,10 @@ fn a_corrupt_database_never_stops_traffic_and_is_kept_as_it_is() -> Result<()> {
     fs::write(&database, &garbage)?;
 
     let agent = lab.agent_in(&state)?;
-    agent.opt_in()?;
-    traffic_flows(&lab, &agent, 200)?;
     said(&agent)?;
+    traffic_flows(&lab, &agent, 200)?;
+    let refused = agent.rest().post("/api/v1/rules", &rule())?;
+    ensure!((500..600).contains(&refused.status), "{refused:?}");
     agent.stop()?;
     assert!(fs::read(&database)? == garbage, "the file was changed");
     Ok(())

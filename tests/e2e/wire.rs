@@ -40,9 +40,9 @@ fn ipv6_is_mocked_and_passed_on_and_getpeername_shows_the_origin() -> Result<()>
     let lab = Lab::new()?;
     let agent = intercepting(&lab, &["six.example"])?;
     let mut session = agent.session()?;
-    let mocked = session.get("https://six.example/mocked")?;
+    let mocked = session.fresh("https://six.example/mocked")?;
     assert_eq!((mocked.status, mocked.peer.as_deref()), (Some(429), Some("fd00:6d6f:7869::10:443")));
-    ensure!(session.get("https://six.example/other")?.is_from("six.example"));
+    ensure!(session.fresh("https://six.example/other")?.is_from("six.example"));
     let connection = connection_to(&agent, "six.example", "rule_can_name")?;
     assert_eq!(connection["original_dst"], "[fd00:6d6f:7869::10]:443");
     Ok(())

@@ -139,9 +139,10 @@ impl Collected {
         String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
-    /// Waits for the end of the pipe.
-    fn whole(&mut self) -> String {
-        let _ = self.reader.take().map(JoinHandle::join);
+    /// Waits for the end of the pipe, but not for what a program has left running that holds it too.
+    fn whole(&self) -> String {
+        let ended = || Ok(self.reader.as_ref().is_none_or(JoinHandle::is_finished).then_some(()));
+        let _ = wait::until("the end of a pipe", bounds::SOON, ended);
         self.so_far()
     }
 }
