@@ -24,8 +24,8 @@ pub(in crate::cli) struct Arguments {
     /// The rule as JSON, from a file or `-` for stdin
     #[arg(long, value_name = "FILE", group = "rule_source")]
     json: Option<PathBuf>,
-    /// Regex of authority/path, without scheme
-    #[arg(long, value_name = "REGEX", group = "rule_source")]
+    /// Regex of authority/path, without scheme (`--url` names the agent, with every command)
+    #[arg(id = "regex", long = "for", value_name = "REGEX", group = "rule_source")]
     url: Option<String>,
     /// Any other field, such as `priority=5` or `when.headers.x-plan=gold`; a value that parses as JSON is JSON
     #[arg(long = "field", value_name = "KEY=VALUE")]
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn flags_make_a_rule() {
         let rule = parse(&[
-            "--url",
+            "--for",
             "a/b",
             "--status",
             "503",
@@ -187,7 +187,14 @@ mod tests {
         let expected = json!({"url": "a/b", "status_code": 503, "mock_count": -1, "response_delay": 4, "response": "{}",
             "enable": false, "response_headers": {"X": ["1", "2"], "Y": "a: b"}, "when": {"headers": {"x-plan": "gold"}}, "priority": 5});
         assert_eq!(rule.unwrap(), expected);
-        assert_eq!(parse(&["--url", "a", "--delay", "250ms"]).unwrap()["response_delay"], json!("250ms"));
+        assert_eq!(parse(&["--for", "a", "--delay", "250ms"]).unwrap()["response_delay"], json!("250ms"));
+    }
+
+    #[test]
+    fn naming_the_agent_names_no_rule() {
+        let rule = parse(&["--url", "unix:/x", "GET a/b -> 200"]).unwrap();
+        assert_eq!(rule["url"], "a/b");
+        assert!(parse(&["--url", "unix:/x"]).is_err());
     }
 
     #[test]
@@ -195,6 +202,6 @@ mod tests {
         assert!(parse(&[]).is_err());
         assert!(parse(&["--status", "503"]).is_err());
         assert!(parse(&["GET a -> 200", "--json", "-"]).is_err());
-        assert!(parse(&["--url", "a", "--header", "nothing"]).unwrap_err().contains("is no header"));
+        assert!(parse(&["--for", "a", "--header", "nothing"]).unwrap_err().contains("is no header"));
     }
 }
