@@ -116,6 +116,9 @@ async fn status(
     Path(id): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, Refusal> {
+    if !body.is_object() {
+        return Err(Refusal::field("", "write {\"enable\": true}"));
+    }
     let enable = body.get("enable").cloned().unwrap_or(Value::Bool(false));
     if !enable.is_boolean() {
         return Err(Refusal::field("enable", "write true or false"));

@@ -14,6 +14,7 @@ const QUIET: SignedDuration = SignedDuration::from_secs(60);
 /// What has become of a rule. Where several hold, the first of this list is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = RuleStatus)]
 pub enum Status {
     /// Switched off by `enable`.
     Disabled,
