@@ -8,13 +8,9 @@ pub fn limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
 }
 
-/// Raises the limit as far as the process may, and tells what it was.
-pub fn raise() -> u64 {
-    let before = limit();
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        set(hard);
-    }
-    before
+/// Raises the limit as far as the process may.
+pub fn raise() {
+    set(u64::MAX);
 }
 
 /// Sets the limit, below or at the hard one; where that is refused it stays as it is.
