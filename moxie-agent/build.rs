@@ -33,6 +33,8 @@ fn main() -> ExitCode {
         println!("cargo::rerun-if-changed=../moxie-ebpf/{input}");
     }
     println!("cargo::rerun-if-changed=../moxie-common/src");
+    // Embedded by a macro, which does not notice new files.
+    println!("cargo::rerun-if-changed=../migrations");
     if env::var_os("CARGO_FEATURE_EBPF").is_none() {
         return ExitCode::SUCCESS;
     }

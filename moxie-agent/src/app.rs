@@ -16,6 +16,7 @@ use crate::admin::ServeError;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::datapath::{Context, accept};
+use crate::descriptors;
 use crate::divert::ebpf::{Ebpf, EbpfOptions};
 use crate::divert::{Divert, DivertError};
 use crate::drain::Drain;
@@ -140,6 +141,7 @@ impl App {
     /// What could not be built.
     pub async fn start_on(divert: Arc<dyn Divert>, options: Options) -> Result<Self, AppError> {
         let Options { config, state, store, admin, clock } = options;
+        descriptors::raise();
         make_private(state.root())?;
         let parts = Parts::build(divert, &config, &state, &store, clock).await?;
         let listeners = parts.divert.take_listeners();

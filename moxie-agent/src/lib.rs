@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod datapath;
+pub mod descriptors;
 pub mod divert;
 pub mod drain;
 pub mod events;

@@ -7,7 +7,6 @@ pub mod down;
 pub(crate) mod faulty;
 pub mod sqlite;
 
-use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -165,19 +164,4 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
 /// Only for a URL that is not understood: waiting would not mend it.
 pub async fn open_or_down(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(down::Reopening::open(sqlite::Place::parse(url)?).await))
-}
-
-/// An error with all its causes, for a line that a person reads.
-pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // Some libraries print their cause as part of themselves.
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }

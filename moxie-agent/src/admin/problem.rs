@@ -8,12 +8,13 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::chain::Chain;
 use crate::divert::DivertError;
 use crate::rulebook::BookError;
 use crate::rules::RuleId;
 use crate::rules::spec::Problem;
 use crate::scope::ScopeError;
-use crate::store::{self, StoreError};
+use crate::store::StoreError;
 
 /// Media type of every refusal.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -192,7 +193,7 @@ impl Refusal {
     pub fn render(&self, request_id: &str) -> Response {
         let (status, code) = self.kind();
         if let Some(cause) = self.source() {
-            tracing::warn!(request_id, code, cause = store::causes(cause), "admin request refused");
+            tracing::warn!(request_id, code, cause = %Chain(cause), "admin request refused");
         }
         let body = serde_json::to_vec(&self.details(request_id)).unwrap_or_default();
         let mut response = (status, [(CONTENT_TYPE, PROBLEM_JSON)], body).into_response();

@@ -16,12 +16,13 @@ use utoipa_axum::routes;
 use super::AdminState;
 use super::problem::{Refusal, wrong};
 use super::request::{JsonBody, Paging, Params, page_size};
+use crate::chain::Chain;
 use crate::events::Kind;
 use crate::journal::Page;
 use crate::rules::spec::Problem;
 use crate::scope::registry::Target;
 use crate::scope::{Mode, Scope, ScopeId, ScopeSpec, Scopes};
-use crate::store::{self, Store, StoreError, StoredScope};
+use crate::store::{Store, StoreError, StoredScope};
 
 pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
     OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove))
@@ -156,7 +157,7 @@ pub async fn restore(scopes: &Arc<Scopes>, store: &dyn Store, now: Timestamp) ->
         let worker = Arc::clone(scopes);
         match tokio::task::spawn_blocking(move || worker.add(spec, now)).await {
             Ok(Ok((scope, _))) => rename(store, row, scope.id).await?,
-            Ok(Err(error)) => tracing::warn!(spec = %row.spec, cause = store::causes(&error), "not opted in again"),
+            Ok(Err(error)) => tracing::warn!(spec = %row.spec, cause = %Chain(&error), "not opted in again"),
             Err(error) => tracing::error!(spec = %row.spec, %error, "not opted in again"),
         }
     }

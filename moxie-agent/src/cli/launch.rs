@@ -15,6 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::exit::{Exit, Failure, MOXIE_FAILED, NOT_EXECUTABLE, NOT_FOUND};
 use super::output;
+use crate::descriptors;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -24,6 +25,9 @@ pub(super) struct Arguments {
     /// A file to show in place of another
     #[arg(long, value_name = "SRC:DST")]
     pub(super) bind: Vec<Bind>,
+    /// The soft limit of open descriptors to go on with
+    #[arg(long, value_name = "N")]
+    pub(super) descriptors: u64,
     /// What to become
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(super) command: Vec<OsString>,
@@ -53,6 +57,7 @@ impl Arguments {
     /// The arguments that read back to these.
     pub(super) fn to_argv(&self) -> Vec<OsString> {
         let mut argv = vec!["launch".into(), "--cgroup".into(), self.cgroup.clone().into()];
+        argv.extend(["--descriptors".into(), self.descriptors.to_string().into()]);
         for Bind { source, over } in &self.bind {
             let mut bind = source.clone().into_os_string();
             bind.push(":");
@@ -78,6 +83,7 @@ pub(super) fn run(arguments: Arguments) -> Failure {
         // CMD may still trust the authority by its variables; it must run all the same.
         output::note(&format!("the bundle of roots is not in place, some programs will not trust Moxie: {error}"));
     }
+    descriptors::set(arguments.descriptors);
     let [program, rest @ ..] = arguments.command.as_slice() else {
         return Failure::usage("there is no command to run");
     };
@@ -114,12 +120,14 @@ mod tests {
     fn the_arguments_read_back() {
         let written = Arguments {
             cgroup: "/sys/fs/cgroup/moxie/run 1".into(),
+            descriptors: 1024,
             bind: vec!["/tmp/b.pem:/etc/ssl/cert.pem".parse().unwrap()],
             command: ["sh", "-c", "exit 3", "--", "--cgroup"].map(OsString::from).to_vec(),
         };
         let argv = [OsString::from("moxie")].into_iter().chain(written.to_argv());
         let Command::Launch(read) = Cli::try_parse_from(argv).unwrap().command else { panic!("not launch") };
         assert_eq!((read.cgroup, read.bind, read.command), (written.cgroup, written.bind, written.command));
+        assert_eq!(read.descriptors, written.descriptors);
     }
 
     #[test]
@@ -138,7 +146,8 @@ mod tests {
 
     #[test]
     fn a_cgroup_that_cannot_be_entered_is_moxies_failure() {
-        let arguments = Arguments { cgroup: "/nonexistent".into(), bind: vec![], command: vec!["true".into()] };
+        let arguments =
+            Arguments { cgroup: "/nonexistent".into(), descriptors: 64, bind: vec![], command: vec!["true".into()] };
         assert_eq!(run(arguments).exit(), MOXIE_FAILED);
     }
 }

@@ -20,6 +20,7 @@ use super::output::note;
 use super::settings::ConfigFile;
 use super::{Context, privilege, rulefile, settings};
 use crate::clock::Clock;
+use crate::descriptors;
 use crate::rules::RuleSpec;
 use crate::scope::cgroup::RunCgroup;
 use account::Account;
@@ -84,6 +85,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
     let rules = arguments.read_rules()?;
     privilege::require("moxie run")?;
     let report = arguments.report.as_deref().map(Report::reserve).transpose().map_err(before_cmd)?;
+    let descriptors = descriptors::limit();
     let cgroup = RunCgroup::create();
     let cgroup =
         cgroup.map_err(|error| before_cmd(Failure::because("cannot make a cgroup for the command", &error)))?;
@@ -92,7 +94,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
     if arguments.via == Via::Auto {
         note(&format!("on path by ebpf, through {}", host.name()));
     }
-    let ended = under_rules(&*host, &arguments, &cgroup, context).await;
+    let ended = under_rules(&*host, &arguments, &cgroup, descriptors, context).await;
     let account = Account::take(&*host, SETTLING).await;
     host.close().await;
     let status = ended.map_err(before_cmd)?;
@@ -110,13 +112,14 @@ async fn under_rules(
     host: &dyn Host,
     arguments: &Arguments,
     cgroup: &RunCgroup,
+    descriptors: u64,
     context: &Context,
 ) -> Result<Exit, Failure> {
     let trusted = match arguments.trust {
         Trust::Auto => Some(trust::Prepared::new(&host.authority_pem().await?, context)?),
         Trust::None => None,
     };
-    child::run(&arguments.command, cgroup.path(), trusted.as_ref()).await
+    child::run(&arguments.command, cgroup.path(), descriptors, trusted.as_ref()).await
 }
 
 /// A failure before CMD ran; wrong use and missing permission keep their own codes.

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Context;
 use super::record::ConnectionLog;
+use crate::descriptors;
 use crate::divert::HEARTBEAT;
 
 /// Pause after an accept() that failed for want of descriptors or memory.
@@ -92,8 +92,7 @@ fn beat(cx: &Context, limit: u64) {
 
 /// Nine tenths of what the descriptor limit allows.
 fn connection_limit() -> u64 {
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    descriptors / DESCRIPTORS_EACH * 9 / 10
+    descriptors::limit() / DESCRIPTORS_EACH * 9 / 10
 }
 
 fn admit(stream: TcpStream, cx: &Arc<Context>) {

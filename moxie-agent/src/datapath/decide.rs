@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::Context;
 use super::learned::Client;
 use super::sniff::{FirstBytes, Sniffed, client_hello::ClientHello};
-use crate::journal::Reason;
+use crate::journal::{ConnectionVerdict, Reason};
 use crate::rules::set::{Naming, normal_authority};
 
 /// What becomes of a connection.
@@ -23,7 +23,11 @@ pub enum Verdict {
 #[must_use]
 pub fn connection(conn: &Sniffed, cx: &Context) -> Verdict {
     let verdict = judge(conn, cx);
-    conn.log.decided(verdict);
+    let (told, reason) = match verdict {
+        Verdict::Passthrough(reason) => (ConnectionVerdict::Passthrough, reason),
+        Verdict::Intercept(reason) => (ConnectionVerdict::Intercept, reason),
+    };
+    conn.log.decided(told, reason);
     verdict
 }
 

@@ -1,9 +1,9 @@
 //! The inner loop: each request of an intercepted connection goes through decide -> act -> record.
 
 pub mod body;
+pub mod session;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Method, Request, Response, Version, header};
 use hyper::body::Incoming;
@@ -12,94 +12,17 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Context;
 use super::act::{Error, delay, forward, respond, rewrite};
-use super::downstream::Abort;
-use super::learned::Client;
-use super::record::{ConnectionLog, ExchangeLog};
-use crate::journal::{Outcome, Protocol};
+use super::record::ExchangeLog;
+use crate::journal::Outcome;
 use crate::rules::set::{self, Action, Hit, normal_authority};
-use crate::scope::Caller;
-use crate::upstream::{Link, LinkError};
-use body::{OnBreak, ResponseBody};
+use body::ResponseBody;
+use session::{Failure, Session};
 
 /// Most headers of a request that are read.
 const MAX_HEADERS: usize = 1024;
 /// Largest header list of an HTTP/2 request, bytes.
 const MAX_HEADER_LIST: u32 = 64 * 1024;
-
-/// Why an exchange has no answer: its client is reset, since nothing is invented in the destination's place.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The destination gave none.
-    #[error("no answer from the destination")]
-    Upstream(#[source] LinkError),
-    /// The client broke off in the middle of its request.
-    #[error("the client broke off")]
-    Client(#[source] hyper::Error),
-    /// A rule asked for a status that cannot end an exchange.
-    #[error("{0} is not a final status")]
-    NotFinal(http::StatusCode),
-}
-
-/// What the exchanges of one connection share.
-#[derive(Debug)]
-pub struct Session {
-    pub(super) cx: Arc<Context>,
-    pub(super) link: Link,
-    pub(super) abort: Abort,
-    scheme: &'static str,
-    version: Version,
-    caller: Caller,
-    log: Arc<ConnectionLog>,
-    client: Client,
-    asked: AtomicBool,
-}
-
-impl Session {
-    /// A connection about to serve exchanges of `client`.
-    #[must_use]
-    pub fn new(
-        scheme: &'static str,
-        version: Version,
-        abort: Abort,
-        link: Link,
-        log: Arc<ConnectionLog>,
-        client: Client,
-        cx: &Arc<Context>,
-    ) -> Arc<Self> {
-        let caller = log.caller();
-        Arc::new(Self { cx: Arc::clone(cx), link, abort, scheme, version, caller, log, client, asked: false.into() })
-    }
-
-    /// Called when the connection has ended: a client that never asked for anything has refused us.
-    pub fn learn_refusal(&self) {
-        if !self.asked.load(Ordering::Relaxed) && !self.cx.learned.trusting.contains(&self.client) {
-            self.cx.learned.refused.insert(self.client.clone());
-            self.log.failed(Some(crate::journal::Reason::AuthorityRefused));
-        }
-    }
-
-    /// What to do when an answer breaks off midway: HTTP/1 has no other way to say so than a reset.
-    #[must_use]
-    pub fn abort_on_break(&self) -> OnBreak {
-        if self.version == Version::HTTP_2 {
-            OnBreak::ResetStream
-        } else {
-            OnBreak::ResetConnection(self.abort.clone())
-        }
-    }
-
-    fn asked(&self) {
-        if !self.asked.swap(true, Ordering::Relaxed) {
-            self.cx.learned.trusting.insert(self.client.clone());
-        }
-    }
-
-    fn protocol(&self) -> Protocol {
-        if self.version == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 }
-    }
-}
 
 /// Serves the exchanges of a connection until it ends.
 ///

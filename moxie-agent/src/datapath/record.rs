@@ -9,9 +9,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Context;
-use super::decide::Verdict;
 use super::downstream::Bytes;
-use super::sniff::FirstBytes;
 use crate::divert::Origin;
 use crate::journal::{
     Connection, ConnectionVerdict, Exchange, ExchangeError, Journal, Outcome, Protocol, Reason, record_id,
@@ -97,23 +95,15 @@ impl ConnectionLog {
     }
 
     /// Notes stage 3.
-    pub fn sniffed(&self, first: &FirstBytes) {
+    pub fn sniffed(&self, protocol: Protocol, server_name: Option<String>) {
         let mut notes = self.notes();
-        (notes.protocol, notes.server_name) = match first {
-            FirstBytes::Tls(hello) => (Protocol::Tls, hello.server_name.clone()),
-            FirstBytes::Http1(head) => (Protocol::Http1, head.authority.clone()),
-            FirstBytes::Http2(head) => (Protocol::Http2, head.as_ref().and_then(|head| head.authority.clone())),
-            FirstBytes::Opaque(_) => (Protocol::Opaque, None),
-        };
+        (notes.protocol, notes.server_name) = (protocol, server_name);
     }
 
     /// Notes stage 4, or that stage 5 thought better of it.
-    pub fn decided(&self, verdict: Verdict) {
+    pub fn decided(&self, verdict: ConnectionVerdict, reason: Reason) {
         let mut notes = self.notes();
-        (notes.verdict, notes.reason) = match verdict {
-            Verdict::Passthrough(reason) => (ConnectionVerdict::Passthrough, reason),
-            Verdict::Intercept(reason) => (ConnectionVerdict::Intercept, reason),
-        };
+        (notes.verdict, notes.reason) = (verdict, reason);
     }
 
     /// Notes why the connection ended, where that matters more than why it was decided so.
@@ -152,6 +142,14 @@ impl Drop for ConnectionLog {
         // The scope counts the connection as open until its record can be read.
         notes.open = None;
     }
+}
+
+/// A record that both bodies of an exchange write to.
+pub type SharedLog = Arc<Mutex<ExchangeLog>>;
+
+/// Locks a shared record; a panic elsewhere does not make it unusable.
+pub fn lock(log: &Mutex<ExchangeLog>) -> MutexGuard<'_, ExchangeLog> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The record of one exchange while it lives.

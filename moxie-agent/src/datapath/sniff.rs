@@ -22,7 +22,7 @@ use super::downstream::reset;
 use super::original_dst::Located;
 use super::record::ConnectionLog;
 use crate::divert::Origin;
-use crate::journal::Reason;
+use crate::journal::{Protocol, Reason};
 use crate::upstream::DialError;
 use client_hello::ClientHello;
 
@@ -64,6 +64,27 @@ pub enum FirstBytes {
     Http2(Option<http2::Head>),
     /// None of these, and why that was concluded.
     Opaque(Reason),
+}
+
+impl FirstBytes {
+    fn protocol(&self) -> Protocol {
+        match self {
+            Self::Tls(_) => Protocol::Tls,
+            Self::Http1(_) => Protocol::Http1,
+            Self::Http2(_) => Protocol::Http2,
+            Self::Opaque(_) => Protocol::Opaque,
+        }
+    }
+
+    /// The name the client asked for, as it spelt it.
+    fn server_name(&self) -> Option<String> {
+        match self {
+            Self::Tls(hello) => hello.server_name.clone(),
+            Self::Http1(head) => head.authority.clone(),
+            Self::Http2(head) => head.as_ref()?.authority.clone(),
+            Self::Opaque(_) => None,
+        }
+    }
 }
 
 /// A connection whose first bytes are known. They are still unread.
@@ -120,7 +141,7 @@ pub async fn look(conn: Located, cx: &Context) -> Result<Sniffed, Error> {
         }
         Err(error) => return Err(error),
     };
-    log.sniffed(&first);
+    log.sniffed(first.protocol(), first.server_name());
     Ok(Sniffed { stream, origin, first, dialled, log })
 }
 

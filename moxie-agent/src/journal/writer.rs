@@ -9,7 +9,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ring::Kept;
 use super::{Connection, Exchange, Journal};
-use crate::store::{Store, StoreError, causes};
+use crate::chain::Chain;
+use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// Bytes of records that wait at most; beyond them the oldest are dropped and counted.
@@ -140,7 +141,7 @@ impl Writer {
             match self.sink.write_batch().await {
                 Ok(0) => return,
                 Ok(_) => {}
-                Err(error) => return tracing::warn!("the last records are lost: {}", causes(&error)),
+                Err(error) => return tracing::warn!("the last records are lost: {}", Chain(&error)),
             }
         }
     }
@@ -162,7 +163,7 @@ async fn run(sink: Arc<Sink>) {
             }
             Err(error) => {
                 if retry == FIRST_RETRY {
-                    tracing::warn!("records wait for the store: {}", causes(&error));
+                    tracing::warn!("records wait for the store: {}", Chain(&error));
                 }
                 tokio::time::sleep(retry).await;
                 retry = LAST_RETRY.min(retry * 2);

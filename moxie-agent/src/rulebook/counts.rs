@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::Book;
+use crate::chain::Chain;
 use crate::rules::{RuleId, Tally};
-use crate::store::{Counts, StoreError, causes};
+use crate::store::{Counts, StoreError};
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// A store that works again is written to within this time.
@@ -68,7 +69,7 @@ impl Book {
             return Ok(());
         }
         let written = self.store.put_counts(&counts).await;
-        let now_wrong = written.as_ref().err().map(|error| causes(error));
+        let now_wrong = written.as_ref().err().map(|error| Chain(error).to_string());
         if now_wrong.is_some() {
             self.dirty.lock().extend(marked);
         }

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use super::change::blocking;
 use super::shelf::Shelf;
 use super::{Book, Desk, counts};
+use crate::chain::Chain;
 use crate::rules::spec::Problem;
 use crate::rules::{Rule, RuleId, RuleSpec};
-use crate::store::{StoreError, StoredRule, causes};
+use crate::store::{StoreError, StoredRule};
 
 /// How often a store that could not be read is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -32,7 +33,7 @@ impl Book {
         let rows = match self.store.rules().await {
             Ok(rows) => rows,
             Err(error) => {
-                self.report_load(Some(causes(&error)));
+                self.report_load(Some(Chain(&error).to_string()));
                 return Err(error);
             }
         };

@@ -8,7 +8,8 @@ use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::Instant;
 
 use super::sqlite::{Place, Sqlite};
-use super::{Counts, Store, StoreError, StoredRule, StoredScope, causes};
+use super::{Counts, Store, StoreError, StoredRule, StoredScope};
+use crate::chain::Chain;
 use crate::journal::{Connection, Exchange};
 use crate::rules::RuleId;
 
@@ -63,7 +64,7 @@ async fn attempt(place: &Place) -> State {
             tracing::info!(store = %place, "store open");
             State::Open(Arc::new(store))
         }
-        Err(error) => State::Down { reason: causes(&error), tried: Instant::now() },
+        Err(error) => State::Down { reason: Chain(&error).to_string(), tried: Instant::now() },
     }
 }
 

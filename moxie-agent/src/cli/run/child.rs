@@ -17,10 +17,18 @@ use crate::cli::launch;
 use crate::cli::output::note;
 
 /// Runs CMD to its end.
-pub(super) async fn run(command: &[OsString], cgroup: &Path, trust: Option<&Prepared>) -> Result<Exit, Failure> {
+///
+/// `descriptors` is the soft limit that CMD shall have: the one that Moxie was started with.
+pub(super) async fn run(
+    command: &[OsString],
+    cgroup: &Path,
+    descriptors: u64,
+    trust: Option<&Prepared>,
+) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::because("cannot wait for signals", &error))?;
     let launch = launch::Arguments {
         cgroup: cgroup.to_path_buf(),
+        descriptors,
         bind: trust.map(Prepared::binds).unwrap_or_default(),
         command: command.to_vec(),
     };

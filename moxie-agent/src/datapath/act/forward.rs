@@ -10,12 +10,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
 use crate::datapath::exchange::body::{Answered, ResponseBody, Sending};
-use crate::datapath::exchange::{Failure, Session};
-use crate::datapath::record::ExchangeLog;
+use crate::datapath::exchange::session::{Failure, Session};
+use crate::datapath::record::{ExchangeLog, SharedLog, lock};
 use crate::upstream::link::Answer;
-
-/// A record shared by the two bodies of an exchange while both may be under way.
-pub type SharedLog = Arc<Mutex<ExchangeLog>>;
 
 /// Sends a request on and passes the answer back.
 ///
@@ -48,7 +45,7 @@ pub async fn send(
     match session.link.send(request, &session.cx.upstream).await {
         Ok(answer) => Ok((answer, log)),
         Err(error) => {
-            crate::datapath::exchange::body::lock(&log).broke(error.in_record());
+            lock(&log).broke(error.in_record());
             Err(Failure::Upstream(error))
         }
     }
@@ -57,7 +54,7 @@ pub async fn send(
 /// The destination's answer as the client's.
 #[must_use]
 pub fn pass_on(answer: Answer, session: &Arc<Session>, log: SharedLog) -> Response<ResponseBody> {
-    crate::datapath::exchange::body::lock(&log).answered(answer.response.status());
+    lock(&log).answered(answer.response.status());
     let lease = answer.lease;
     answer.response.map(|body| Answered::destination(body, log, lease, session.abort_on_break()))
 }

@@ -13,7 +13,7 @@ use crate::chain::Chain;
 use crate::datapath::Context;
 use crate::datapath::decide;
 use crate::datapath::downstream::Downstream;
-use crate::datapath::exchange::{self, Session};
+use crate::datapath::exchange::{self, session::Session};
 use crate::datapath::learned::Client;
 use crate::datapath::sniff::client_hello::ClientHello;
 use crate::datapath::sniff::{FirstBytes, Sniffed};

@@ -6,10 +6,9 @@ use tokio::net::TcpStream;
 
 use super::Error;
 use crate::datapath::Context;
-use crate::datapath::decide::Verdict;
 use crate::datapath::downstream::{Downstream, reset};
 use crate::datapath::sniff::Sniffed;
-use crate::journal::Reason;
+use crate::journal::{ConnectionVerdict, Reason};
 
 /// Bytes copied at once in each direction.
 const CHUNK: usize = 64 * 1024;
@@ -20,7 +19,7 @@ const CHUNK: usize = 64 * 1024;
 /// The destination could not be dialled, or one side broke off: the other is reset.
 pub async fn relay(conn: Sniffed, reason: Reason, cx: &Context) -> Result<(), Error> {
     let Sniffed { stream, origin, dialled, log, .. } = conn;
-    log.decided(Verdict::Passthrough(reason));
+    log.decided(ConnectionVerdict::Passthrough, reason);
     let upstream = match dialled {
         Some(upstream) => upstream,
         None => match cx.upstream.dial(&origin).await {

@@ -8,9 +8,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
 use super::forward;
-use crate::datapath::exchange::body::{Answered, ResponseBody, lock};
-use crate::datapath::exchange::{Failure, Session};
-use crate::datapath::record::ExchangeLog;
+use crate::datapath::exchange::body::{Answered, ResponseBody};
+use crate::datapath::exchange::session::{Failure, Session};
+use crate::datapath::record::{ExchangeLog, SharedLog, lock};
 use crate::rules::set::Rewrite;
 use crate::upstream::link::Answer;
 
@@ -50,7 +50,7 @@ pub async fn exchange(
 }
 
 /// The real body is read to its end, so that its connection can serve the next request.
-fn with_body(answer: Answer, body: Bytes, log: forward::SharedLog) -> Response<ResponseBody> {
+fn with_body(answer: Answer, body: Bytes, log: SharedLog) -> Response<ResponseBody> {
     let Answer { response, lease } = answer;
     let (mut head, real) = response.into_parts();
     tokio::spawn(async move {

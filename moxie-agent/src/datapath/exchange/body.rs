@@ -1,7 +1,7 @@
 //! The bodies of an exchange: streamed, counted into its record, and telling when and how they ended.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,19 +10,13 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::super::act::forward::SharedLog;
 use super::super::downstream::Abort;
-use super::super::record::ExchangeLog;
+use super::super::record::{ExchangeLog, SharedLog, lock};
 use crate::journal::ExchangeError;
 use crate::upstream::link::Lease;
 
 /// The body of an answer to the client.
 pub type ResponseBody = Answered;
-
-/// Locks a shared record; a panic elsewhere does not make it unusable.
-pub fn lock(log: &Mutex<ExchangeLog>) -> MutexGuard<'_, ExchangeLog> {
-    log.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A request body on its way to the destination.
 #[derive(Debug)]

@@ -6,9 +6,10 @@ use sqlx::Row;
 use tempfile::TempDir;
 
 use super::*;
+use crate::chain::Chain;
 use crate::journal::fixture::{connection, exchange};
 use crate::store::contract::{self, rule};
-use crate::store::{causes, open, open_or_down};
+use crate::store::{open, open_or_down};
 
 fn in_directory() -> (TempDir, Place) {
     let directory = tempfile::tempdir().unwrap();
@@ -122,7 +123,7 @@ async fn a_file_that_is_no_database_is_left_as_it_is() {
     std::fs::write(path(&place), &bytes).unwrap();
 
     let error = open(&place.to_string()).await.unwrap_err();
-    assert!(causes(&error).contains("file is not a database"), "{}", causes(&error));
+    assert!(Chain(&error).to_string().contains("file is not a database"), "{}", Chain(&error));
     assert_eq!(std::fs::read(path(&place)).unwrap(), bytes);
 }
 
@@ -156,7 +157,7 @@ async fn a_full_disk_fails_the_call_and_not_the_store() {
 
     let many: Vec<_> = (0..1000).map(|n| rule(&format!("{n}"), n)).collect();
     let error = store.put_rules(&many).await.unwrap_err();
-    assert!(causes(&error).contains("full"), "{}", causes(&error));
+    assert!(Chain(&error).to_string().contains("full"), "{}", Chain(&error));
     let records: Vec<_> = (0..1000).map(|n| Arc::new(exchange(&format!("{n}")))).collect();
     assert!(store.append(&records, &[], u64::MAX).await.is_err());
     assert_eq!(contract::rules(&store).await, [rule("kept", 1)], "all or none");
@@ -175,7 +176,7 @@ async fn a_database_that_cannot_be_written_can_be_read() {
     // What a file system remounted read-only answers, also to root, whom modes do not stop.
     sqlx::raw_sql("PRAGMA query_only = on").execute(&store.pool).await.unwrap();
     let error = store.put_rules(&[rule("refused", 2)]).await.unwrap_err();
-    assert!(causes(&error).contains("readonly"), "{}", causes(&error));
+    assert!(Chain(&error).to_string().contains("readonly"), "{}", Chain(&error));
     assert_eq!(contract::rules(&store).await, [rule("kept", 1)]);
 }
 
@@ -189,7 +190,7 @@ async fn a_place_that_cannot_be_made_is_named() {
     // The agent starts all the same, and every call says why it fails.
     let down = open_or_down(&url).await.unwrap();
     let error = down.put_rules(&[rule("a", 1)]).await.unwrap_err();
-    assert!(causes(&error).contains("is down: cannot make"), "{}", causes(&error));
+    assert!(Chain(&error).to_string().contains("is down: cannot make"), "{}", Chain(&error));
     assert!(open_or_down("nonsense").await.is_err(), "a wrong URL does not mend itself");
 }
 
@@ -199,7 +200,7 @@ async fn another_process_that_holds_the_file_is_waited_for_a_while() {
     let (store, other) = (Sqlite::open(&place).await.unwrap(), Sqlite::open(&place).await.unwrap());
     let held = other.begin().await.unwrap();
     let error = store.put_rules(&[rule("a", 1)]).await.unwrap_err();
-    assert!(causes(&error).contains("locked"), "{}", causes(&error));
+    assert!(Chain(&error).to_string().contains("locked"), "{}", Chain(&error));
     drop(held);
     store.put_rules(&[rule("a", 1)]).await.unwrap();
 }

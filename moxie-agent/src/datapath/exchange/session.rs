@@ -1,0 +1,88 @@
+//! What the exchanges of one connection share, and why one of them may have no answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::Version;
+
+use super::body::OnBreak;
+use crate::datapath::Context;
+use crate::datapath::downstream::Abort;
+use crate::datapath::learned::Client;
+use crate::datapath::record::ConnectionLog;
+use crate::journal::{Protocol, Reason};
+use crate::scope::Caller;
+use crate::upstream::{Link, LinkError};
+
+/// Why an exchange has no answer: its client is reset, since nothing is invented in the destination's place.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The destination gave none.
+    #[error("no answer from the destination")]
+    Upstream(#[source] LinkError),
+    /// The client broke off in the middle of its request.
+    #[error("the client broke off")]
+    Client(#[source] hyper::Error),
+    /// A rule asked for a status that cannot end an exchange.
+    #[error("{0} is not a final status")]
+    NotFinal(http::StatusCode),
+}
+
+/// What the exchanges of one connection share.
+#[derive(Debug)]
+pub struct Session {
+    pub(in crate::datapath) cx: Arc<Context>,
+    pub(in crate::datapath) link: Link,
+    pub(in crate::datapath) abort: Abort,
+    pub(super) scheme: &'static str,
+    pub(super) version: Version,
+    pub(super) caller: Caller,
+    pub(super) log: Arc<ConnectionLog>,
+    pub(super) client: Client,
+    asked: AtomicBool,
+}
+
+impl Session {
+    /// A connection about to serve exchanges of `client`.
+    #[must_use]
+    pub fn new(
+        scheme: &'static str,
+        version: Version,
+        abort: Abort,
+        link: Link,
+        log: Arc<ConnectionLog>,
+        client: Client,
+        cx: &Arc<Context>,
+    ) -> Arc<Self> {
+        let caller = log.caller();
+        Arc::new(Self { cx: Arc::clone(cx), link, abort, scheme, version, caller, log, client, asked: false.into() })
+    }
+
+    /// Called when the connection has ended: a client that never asked for anything has refused us.
+    pub fn learn_refusal(&self) {
+        if !self.asked.load(Ordering::Relaxed) && !self.cx.learned.trusting.contains(&self.client) {
+            self.cx.learned.refused.insert(self.client.clone());
+            self.log.failed(Some(Reason::AuthorityRefused));
+        }
+    }
+
+    /// What to do when an answer breaks off midway: HTTP/1 has no other way to say so than a reset.
+    #[must_use]
+    pub fn abort_on_break(&self) -> OnBreak {
+        if self.version == Version::HTTP_2 {
+            OnBreak::ResetStream
+        } else {
+            OnBreak::ResetConnection(self.abort.clone())
+        }
+    }
+
+    pub(super) fn asked(&self) {
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            self.cx.learned.trusting.insert(self.client.clone());
+        }
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        if self.version == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 }
+    }
+}
