@@ -1,3 +1,5 @@
+//! Tests of reading cgroups and their paths.
+
 use super::*;
 
 /// The host's hierarchy; `None`, and the reason printed, where there is none. That fails with `CI=true`.

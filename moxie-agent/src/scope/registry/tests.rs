@@ -1,3 +1,5 @@
+//! Tests of scopes going in and out of force.
+
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::{Child, Command};
 
