@@ -1,5 +1,8 @@
 //! The whole agent on loopback with real peers and a way on path that needs no kernel half, so no root.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(unreachable_pub, reason = "a test program is nobody's library")]
+
 mod agent;
 mod clear;
 mod origin;

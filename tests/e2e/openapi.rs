@@ -15,7 +15,7 @@ fn the_api_answers_as_its_description_says_whatever_it_is_sent() -> Result<()> {
     // In a process id namespace of its own, an invented `{"pid": 1}` names nobody outside the lab.
     let mut command = lab.command("unshare", Place::Agent)?;
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(agent::program()?);
-    let running = lab.agent_by(command, &lab.state_directory()?)?;
+    let running = lab.agent_by(command, &lab.state_directory()?, "")?;
     let mut command = lab.command(schemathesis, Place::Outside)?;
     command.env("HOME", lab.files()).current_dir(lab.files());
     let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/schemathesis.toml");

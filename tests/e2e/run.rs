@@ -211,6 +211,46 @@ fn the_clients_own_trust_is_merged_not_replaced() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn programs_that_read_the_hosts_own_bundle_trust_it_too_and_the_host_is_untouched() -> Result<()> {
+    let lab = Lab::new()?;
+    let bundle = "/etc/ssl/certs/ca-certificates.crt";
+    let before = std::fs::read(bundle)?;
+    // Nothing in curl's environment tells it what to trust.
+    let bare = "env -i curl -s -o /dev/null -w '%{http_code}' https://api.customer.io/v1/activities";
+    let run = Run::of(lab.moxie()?, &["--rule", RULE], &shell(&[bare]))?;
+    assert_eq!(run.finished.stdout, "429", "{run:?}");
+    assert!(std::fs::read(bundle)? == before, "the host's bundle was changed");
+    Ok(())
+}
+
+#[test]
+fn trust_none_leaves_trust_to_the_command() -> Result<()> {
+    let lab = Lab::new()?;
+    let calls = shell(&["curl -s https://api.customer.io/v1/activities", "echo $?", "env"]);
+    let run = Run::of(lab.moxie()?, &["--trust", "none", "--rule", RULE], &calls)?;
+    assert!(run.finished.stdout.starts_with("60\n"), "curl does not know the authority: {run:?}");
+    let own = format!("SSL_CERT_FILE={}\n", lab.trusted().display());
+    assert!(run.finished.stdout.contains(&own), "the environment is the command's own: {run:?}");
+    Ok(())
+}
+
+#[test]
+fn who_is_not_root_is_told_so() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::new()?;
+    // Somewhere that anybody may read.
+    let copy = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir()?;
+    let program = copy.path().join("moxie");
+    std::fs::copy(moxie_tests::lab::agent::program()?, &program)?;
+    let mut command = lab.command("setpriv", moxie_tests::lab::Place::Agent)?;
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program).args(["run", "--", "true"]);
+    let done = process::run(command)?;
+    assert_eq!(done.code(), Some(4), "{done:?}");
+    assert!(done.stderr.contains("root"), "{done:?}");
+    Ok(())
+}
+
 /// One shell that runs `lines`.
 fn shell(lines: &[&str]) -> Vec<String> {
     vec!["/bin/sh".into(), "-c".into(), lines.join("\n")]

@@ -36,6 +36,57 @@ fn http_on_port_80_is_mocked_and_passed_on() -> Result<()> {
 }
 
 #[test]
+fn an_answer_carries_what_the_rule_asked_for_and_nothing_else() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    agent.opt_in()?;
+    agent.rule(&json!({"url": "plain.example/x", "status_code": 503, "response": {"a": 1}, "response_headers":
+        {"X-Many": ["one", "two"]}, "response_media_type": "application/vnd.test+json"}))?;
+    let mut session = agent.session()?;
+    session.tell(&json!({"do": "tcp", "host": "plain.example", "port": 80, "name": "raw"}))?;
+    let request = "GET /x HTTP/1.1\r\nHost: plain.example\r\nConnection: close\r\n\r\n";
+    session.tell(&json!({"do": "say", "name": "raw", "text": request}))?;
+    let answer = session.tell(&json!({"do": "hear", "name": "raw", "count": -1}))?;
+    let (head, body) = answer["text"].as_str().and_then(|text| text.split_once("\r\n\r\n")).context("no answer")?;
+    assert_eq!(body, r#"{"a":1}"#);
+    let mut lines: Vec<String> = head.split("\r\n").map(str::to_lowercase).collect();
+    assert!(lines.remove(0).starts_with("http/1.1 503"), "{head}");
+    lines.sort();
+    // Content-Length and Connection are how the message is framed, Date is what RFC 9110 asks of an origin.
+    lines.retain(|line| !line.starts_with("date:"));
+    let expected = [
+        "connection: close",
+        "content-length: 7",
+        "content-type: application/vnd.test+json",
+        "x-many: one",
+        "x-many: two",
+    ];
+    assert_eq!(lines, expected);
+    Ok(())
+}
+
+#[test]
+fn a_rule_that_calls_the_backend_changes_the_real_answer() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    agent.opt_in()?;
+    let rule = agent.rule(&json!({"url": "api.github.com/zen", "call_backend": true, "status_code": 503,
+        "custom_headers": {"X-Test": "yes"}, "response_headers": {"X-Added": "1"}}))?;
+    let answer = agent.session()?.tell(&json!({"do": "request", "url": "https://api.github.com/zen"}))?;
+    assert_eq!(answer["status"], 503, "{answer}");
+    assert!(answer["body"].as_str().is_some_and(|body| body.contains("api.github.com")), "the body is the origin's");
+    assert_eq!(
+        (&answer["headers"]["x-added"], &answer["headers"]["x-origin"]),
+        (&"1".into(), &"api.github.com".into())
+    );
+    let seen = lab.origins().seen("api.github.com").pop().context("the origin saw nothing")?;
+    assert_eq!(seen.headers.get("x-test").map(|value| value.as_bytes()), Some(&b"yes"[..]));
+    let record = agent.record("/api/v1/exchanges", |record| record["outcome"] == "rewritten")?;
+    assert_eq!((&record["rule_id"], &record["status"]), (&rule.into(), &503.into()), "{record}");
+    Ok(())
+}
+
+#[test]
 fn ipv6_is_mocked_and_passed_on_and_getpeername_shows_the_origin() -> Result<()> {
     let lab = Lab::new()?;
     let agent = intercepting(&lab, &["six.example"])?;
@@ -136,15 +187,58 @@ fn an_upgraded_connection_carries_bytes_both_ways() -> Result<()> {
 #[test]
 fn a_server_that_speaks_first_is_not_stalled() -> Result<()> {
     let lab = Lab::new()?;
+    server_first(&intercepting(&lab, &["api.github.com"])?, 443)
+}
+
+#[test]
+fn every_port_comes_to_the_agent_if_all_are_asked_for() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent_with("[divert]\nports = \"all\"\n")?;
+    agent.opt_in_as("observe")?;
+    server_first(&agent, 2525)
+}
+
+#[test]
+fn other_ports_and_udp_are_left_alone_unless_asked_for() -> Result<()> {
+    let lab = Lab::new()?;
     let agent = intercepting(&lab, &["api.github.com"])?;
     let mut session = agent.session()?;
-    session.tell(&json!({"do": "tcp", "host": "banner.example", "port": 443, "name": "banner"}))?;
+    session.tell(&json!({"do": "tcp", "host": "banner.example", "port": 2525, "name": "banner"}))?;
+    assert_eq!(session.tell(&json!({"do": "hear", "name": "banner", "count": 3}))?["text"], "220");
+    let datagram = json!({"do": "datagram", "host": "api.github.com", "port": 443});
+    assert_eq!(session.tell(&datagram)?["sent"], 1);
+    session.tell(&json!({"do": "close", "name": "banner"}))?;
+    session.fresh("https://api.github.com/zen")?;
+    connection_to(&agent, "api.github.com", "rule_can_name")?;
+    assert_eq!(agent.list("/api/v1/connections")?.len(), 1, "the other one never came");
+    Ok(())
+}
+
+#[test]
+fn quic_is_refused_inside_only_if_asked_for() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent_with("[divert]\nrefuse_quic = true\n")?;
+    agent.opt_in()?;
+    let mut inside = agent.session()?;
+    let mut outside = Session::start(lab.command(PYTHON, Place::Outside)?, "session.py", &[])?;
+    let to = |port: u16| json!({"do": "datagram", "host": "api.github.com", "port": port});
+    let refused = inside.tell(&to(443))?;
+    ensure!(refused["error"].as_str().is_some_and(|error| error.contains("PermissionError")), "{refused}");
+    assert_eq!(inside.tell(&to(53))?["sent"], 1, "other ports pass");
+    assert_eq!(outside.tell(&to(443))?["sent"], 1, "outside nothing is refused");
+    Ok(())
+}
+
+fn server_first(agent: &Agent<'_>, port: u16) -> Result<()> {
+    let mut session = agent.session()?;
+    session.tell(&json!({"do": "tcp", "host": "banner.example", "port": port, "name": "banner"}))?;
     let greeting = session.tell(&json!({"do": "hear", "name": "banner", "count": 26}))?;
     assert_eq!(greeting["text"], "220 banner.example ready\r\n");
     session.tell(&json!({"do": "say", "name": "banner", "text": "HELO\r\n"}))?;
     assert_eq!(session.tell(&json!({"do": "hear", "name": "banner", "count": 6}))?["text"], "HELO\r\n");
     session.tell(&json!({"do": "close", "name": "banner"}))?;
-    let record = agent.record("/api/v1/connections", |record| record["original_dst"] == "198.51.100.19:443")?;
+    let to = format!("198.51.100.19:{port}");
+    let record = agent.record("/api/v1/connections", |record| record["original_dst"] == to.as_str())?;
     assert_eq!((&record["verdict"], &record["reason"]), (&"passthrough".into(), &"server_first".into()), "{record}");
     assert_eq!((&record["bytes_up"], &record["bytes_down"]), (&6.into(), &32.into()), "{record}");
     Ok(())

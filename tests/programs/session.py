@@ -92,6 +92,12 @@ def tcp(order):
     return {"peer": "%s:%d" % sock.getpeername()[:2]}
 
 
+def datagram(order):
+    """Sends one UDP packet; no answer is expected."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        return {"sent": sock.sendto(b"x", (order["host"], order["port"]))}
+
+
 def pin(order):
     """The public key of a server, as curl wants it for pinning."""
     context = ssl.create_default_context()
@@ -122,7 +128,7 @@ def end(_):
 
 
 orders = {name: globals()[name] for name in
-          ("request", "stream", "line", "upgrade", "tcp", "pin", "say", "hear", "close", "end")}
+          ("request", "stream", "line", "upgrade", "tcp", "datagram", "pin", "say", "hear", "close", "end")}
 for text in sys.stdin:
     order = json.loads(text)
     try:

@@ -25,6 +25,13 @@ pub(crate) fn program(name: &str) -> Command {
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = program("cargo");
     command.args(arguments);
+    // What cargo tells this program about itself would have build scripts run anew that ask for the same names.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

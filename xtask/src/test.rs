@@ -56,6 +56,8 @@ fn house(summary: &mut Summary) {
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     summary.command("clippy", cargo(&clippy));
     summary.own("tidy", tidy::run);
+    let without = ["check", "-p", "moxie-agent", "--no-default-features"];
+    summary.command("build without the kernel half", cargo(&without));
 }
 
 /// The tests, from the smallest to the real kernel.

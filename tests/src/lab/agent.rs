@@ -46,9 +46,9 @@ impl Lab {
     }
 
     /// Ends come soon, though clients keep their connections.
-    fn configuration(&self) -> Result<PathBuf> {
+    fn configuration(&self, settings: &str) -> Result<PathBuf> {
         let path = self.files().join("moxie.toml");
-        fs::write(&path, "[drain]\ntimeout = \"1s\"\n")?;
+        fs::write(&path, format!("[drain]\ntimeout = \"1s\"\n{settings}"))?;
         Ok(path)
     }
 
@@ -57,19 +57,27 @@ impl Lab {
     /// # Errors
     /// It does not get ready.
     pub fn agent_in(&self, state: &Path) -> Result<Agent<'_>> {
-        self.agent_by(self.moxie()?, state)
+        self.agent_by(self.moxie()?, state, "")
+    }
+
+    /// Like [`Lab::agent`], with `settings` at the end of its configuration file.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub fn agent_with(&self, settings: &str) -> Result<Agent<'_>> {
+        self.agent_by(self.moxie()?, &self.state_directory()?, settings)
     }
 
     /// Like [`Lab::agent_in`], with `command` to become the agent once it is given its arguments.
     ///
     /// # Errors
     /// It does not get ready.
-    pub fn agent_by(&self, mut command: Command, state: &Path) -> Result<Agent<'_>> {
+    pub fn agent_by(&self, mut command: Command, state: &Path, settings: &str) -> Result<Agent<'_>> {
         let log = self.files().join("agent.log");
         let output = File::options().create(true).append(true).open(&log)?;
         command
             .args(["agent", "--admin", ADMIN, "--config"])
-            .arg(self.configuration()?)
+            .arg(self.configuration(settings)?)
             .arg("--state-dir")
             .arg(state)
             .arg("--upstream-ca")

@@ -31,7 +31,7 @@ pub enum Kind {
     Untrusted,
     /// HTTP on 80 only.
     Plain,
-    /// On 443, greets before the client says anything, then sends each byte back.
+    /// On 443 and 2525, greets before the client says anything, then sends each byte back.
     Banner,
     /// On 443, sends each byte back.
     Echo,
@@ -190,7 +190,8 @@ fn listeners(
     Ok(match place.kind {
         Kind::Absent => vec![],
         Kind::Plain => vec![plain(80)?],
-        Kind::Banner | Kind::Echo => vec![plain(443)?],
+        Kind::Banner => vec![plain(443)?, plain(2525)?],
+        Kind::Echo => vec![plain(443)?],
         Kind::Api | Kind::OldApi | Kind::Untrusted => {
             vec![plain(80)?, Server { place, socket: open(443)?, tls: Some(tls()?) }]
         }
