@@ -82,3 +82,21 @@ fn etags_guard_against_lost_changes() -> Result<()> {
     assert_eq!(agent.show(&id)?["status_code"], 500);
     Ok(())
 }
+
+#[test]
+fn the_start_page_lists_rules_and_recent_traffic_and_metrics_count_it() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    agent.opt_in()?;
+    let rule = agent.rule(&json!({"url": "plain.example/page", "status_code": 429, "name": "<b>&amp;</b>"}))?;
+    agent.session()?.fresh("http://plain.example/page")?;
+    agent.record("/api/v1/exchanges", |exchange| exchange["status"] == 429)?;
+    let page = agent.rest().get("/")?;
+    assert_eq!(page.status, 200, "{page:?}");
+    ensure!(page.body.contains("plain.example/page") && page.body.contains("429"), "{}", page.body);
+    assert!(!page.body.contains("<b>&amp;</b>"), "text of users is escaped");
+    let metrics = agent.rest().get("/metrics")?.body;
+    let hits = metrics.lines().find(|line| line.starts_with("moxie_rule_hits_total") && line.contains(&rule));
+    ensure!(hits.is_some_and(|line| line.ends_with(" 1")), "{metrics}");
+    Ok(())
+}

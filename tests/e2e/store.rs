@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
+use moxie_tests::lab::Run;
 use moxie_tests::{Agent, Lab, bounds, wait};
 use serde_json::json;
 
@@ -121,4 +122,17 @@ fn a_database_damaged_under_the_agent_never_stops_traffic() -> Result<()> {
         }
     }
     traffic_flows(&lab, &agent, 429)
+}
+
+#[test]
+fn a_run_works_while_the_agents_store_is_down() -> Result<()> {
+    let lab = Lab::new()?;
+    let state = lab.state_directory()?;
+    fs::write(state.join("moxie.db"), [0xff; 4096])?;
+    let agent = lab.agent_in(&state)?;
+    said(&agent)?;
+    let words = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", URL].map(str::to_owned);
+    let run = Run::of(agent.moxie()?, &["--rule", "GET api.customer.io/v1/activities -> 429"], &words)?;
+    assert_eq!(run.finished.stdout, "429", "{run:?}");
+    Ok(())
 }
