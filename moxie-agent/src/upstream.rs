@@ -6,6 +6,7 @@
 pub mod dial;
 pub mod link;
 pub mod probe;
+mod ragged;
 
 pub use dial::{DialError, Upstream};
 pub use link::{Link, LinkError};

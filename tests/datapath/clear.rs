@@ -155,3 +155,17 @@ async fn a_real_answer_is_changed_only_in_the_parts_a_rule_gives() {
     assert_eq!(outcomes, [Outcome::Rewritten, Outcome::Rewritten]);
     assert_eq!(origin.requests(), 2);
 }
+
+#[tokio::test]
+async fn a_mock_reads_the_whole_of_a_large_request_and_the_connection_goes_on() {
+    const LENGTH: usize = 20 << 20;
+    let agent = Agent::start(Some(Origin::nobody().await), None).await;
+    agent.rule("plain.example/upload", json!({"status_code": 429})).await;
+    let mut stream = dial(&agent).await;
+    let head = format!("POST /upload HTTP/1.1\r\nHost: plain.example\r\nContent-Length: {LENGTH}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; LENGTH]).await.unwrap();
+    stream.write_all(get("/upload").as_bytes()).await.unwrap();
+    let answers = String::from_utf8(read_all(&mut stream).await.unwrap()).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 429").count(), 2, "{answers}");
+}

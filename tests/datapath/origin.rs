@@ -17,8 +17,9 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// An authority for stand-ins.
 pub struct Roots {
@@ -42,7 +43,23 @@ impl Roots {
         self.dir.path().join("ca.pem")
     }
 
-    fn config(&self, name: &str, alpn: &[&str]) -> rustls::ServerConfig {
+    /// The same server, which serves only clients with a certificate of this authority's.
+    pub fn demanding(&self, config: &rustls::ServerConfig) -> rustls::ServerConfig {
+        use rustls::pki_types::pem::PemObject as _;
+        let mut store = rustls::RootCertStore::empty();
+        store.add(rustls::pki_types::CertificateDer::from_pem_file(self.file()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider);
+        let verifier = verifier.build().unwrap();
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::clone(&config.cert_resolver))
+    }
+
+    /// What a server of `name` is set up with.
+    pub fn config(&self, name: &str, alpn: &[&str]) -> rustls::ServerConfig {
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -97,6 +114,30 @@ impl Origin {
             }
         });
         Self { address, requests }
+    }
+
+    /// A TLS server that does with each connection what `serve` says.
+    pub async fn tls<F, S>(config: rustls::ServerConfig, serve: F) -> Self
+    where
+        F: Fn(TlsStream<TcpStream>) -> S + Send + 'static,
+        S: Future<Output = std::io::Result<()>> + Send + 'static,
+    {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    tokio::spawn(serve(stream));
+                }
+            }
+        });
+        Self { address, requests: Arc::default() }
+    }
+
+    /// Something else that listens at `address`.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, requests: Arc::default() }
     }
 
     /// A server that greets before it is spoken to, then echoes.

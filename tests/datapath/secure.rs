@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use moxie_agent::journal::{ConnectionVerdict, Outcome, Protocol, Reason};
 use rustls::pki_types::ServerName;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -30,6 +30,10 @@ struct Scene {
 async fn scene(alpn: &[&str]) -> Scene {
     let roots = Roots::new();
     let origin = Origin::http(Some((&roots, NAME, alpn))).await;
+    scene_before(origin, roots).await
+}
+
+async fn scene_before(origin: Origin, roots: Roots) -> Scene {
     let agent = Agent::start(Some(origin.address), Some(&roots.file())).await;
     let authority = roots.file().with_file_name("moxie.pem");
     std::fs::write(&authority, agent.authority()).unwrap();
@@ -158,4 +162,104 @@ async fn rules_apply_per_request_on_a_kept_alive_connection() {
         sender.ready().await.unwrap();
     }
     assert_eq!(scene.origin.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_lost_patience_before_it_saw_a_certificate_has_refused_none() {
+    // Its queue takes the agent's connection and nobody ever answers.
+    let silent = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let scene = scene_before(Origin::at(silent.local_addr().unwrap()), Roots::new()).await;
+    scene.agent.rule(&scene.url("/a"), json!({"status_code": 429})).await;
+    let impatient = scene.shake(&scene.authority, BOTH);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(50), impatient).await.is_err());
+    assert_eq!(scene.agent.connections(1).await[0].reason, Reason::ClientClosed);
+    assert_eq!(scene.get("/a", BOTH).await.1, 429);
+}
+
+#[tokio::test]
+async fn a_destination_that_wants_a_clients_certificate_gets_the_clients_own() {
+    let roots = Roots::new();
+    let config = roots.demanding(&roots.config(NAME, BOTH));
+    let scene = scene_before(Origin::tls(config, |_| async { Ok(()) }).await, roots).await;
+    scene.agent.rule(&scene.url("/a"), json!({"status_code": 429})).await;
+    assert!(scene.shake(&scene.roots.file(), BOTH).await.is_ok(), "the client did not meet the destination");
+    assert_eq!(scene.agent.connections(1).await[0].reason, Reason::UpstreamUntrusted);
+}
+
+/// A scene whose destination reads a request's head and then does as `serve` says; a rule looks into its host.
+async fn scene_of<F, S>(serve: F) -> Scene
+where
+    F: Fn(tokio_rustls::server::TlsStream<TcpStream>) -> S + Clone + Send + Sync + 'static,
+    S: Future<Output = std::io::Result<()>> + Send + 'static,
+{
+    let roots = Roots::new();
+    let answer = move |mut stream: tokio_rustls::server::TlsStream<TcpStream>| {
+        let serve = serve.clone();
+        async move {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await?);
+            }
+            serve(stream).await
+        }
+    };
+    let origin = Origin::tls(roots.config(NAME, &["http/1.1"]), answer).await;
+    let scene = scene_before(origin, roots).await;
+    scene.agent.rule(&scene.url("/mock"), json!({"status_code": 429})).await;
+    scene
+}
+
+#[tokio::test]
+async fn a_body_that_ends_with_an_unannounced_close_is_whole() {
+    let scene = scene_of(|mut stream| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it").await?;
+        stream.flush().await?;
+        // Without a close_notify.
+        stream.get_mut().0.shutdown().await
+    })
+    .await;
+    assert_eq!(scene.get("/", &["http/1.1"]).await.2, "all of it");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_it_waits_is_gone_for_the_destination_too() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let scene = scene_of(move |mut stream| {
+        let tell = tell.clone();
+        async move {
+            tell.send("asked").map_err(std::io::Error::other)?;
+            // Nothing more comes, so this ends with the connection, in whatever way.
+            let _ = stream.read(&mut [0]).await;
+            tell.send("left").map_err(std::io::Error::other)
+        }
+    })
+    .await;
+    let mut stream = scene.shake(&scene.authority, &["http/1.1"]).await.unwrap();
+    let request = format!("GET /slow HTTP/1.1\r\nHost: {}\r\n\r\n", scene.url(""));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(tokio::time::timeout(BOUND, told.recv()).await, Ok(Some("asked")));
+    stream.shutdown().await.unwrap();
+    drop(stream);
+    assert_eq!(tokio::time::timeout(BOUND, told.recv()).await, Ok(Some("left")), "the destination still waits");
+}
+
+#[tokio::test]
+async fn a_switch_of_protocols_is_told_as_the_destination_told_it() {
+    let scene = scene_of(|mut stream| async move {
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n").await?;
+        stream.flush().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(|_| ())
+    })
+    .await;
+    for _ in 0..20 {
+        let mut stream = scene.shake(&scene.authority, &["http/1.1"]).await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", scene.url(""));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.contains("Connection: Upgrade\r\n"), "{head}");
+    }
 }

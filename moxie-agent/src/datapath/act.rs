@@ -27,6 +27,9 @@ pub enum Error {
     /// The handshake with the application failed.
     #[error("cannot end TLS for the client")]
     Terminate(#[source] TerminateError),
+    /// The application hung up before it was answered.
+    #[error("the client hung up before TLS could be ended for it")]
+    ClientGone,
     /// HTTP with the application broke off.
     #[error("HTTP with the client broke off")]
     Serve(#[source] hyper::Error),
@@ -39,6 +42,7 @@ impl Error {
             Self::Dial(DialError::OwnSocket(_)) => Some(Reason::OwnSocket),
             Self::Dial(_) => Some(Reason::UpstreamFailed),
             Self::Terminate(TerminateError::Refused(_)) => Some(Reason::AuthorityRefused),
+            Self::ClientGone => Some(Reason::ClientClosed),
             Self::Relay(_) | Self::Terminate(_) | Self::Serve(_) => None,
         }
     }

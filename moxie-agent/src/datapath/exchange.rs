@@ -5,6 +5,7 @@ pub mod session;
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use http::{Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -39,16 +40,18 @@ pub async fn serve(
         let server = http2_server();
         run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), &session).await
     } else {
-        let server = http1_server();
+        let server = http1_server(session.scheme);
         let connection = server.serve_connection(io, service).with_upgrades();
         run(connection, |conn| conn.graceful_shutdown(), &session).await
     };
     served.map_err(Error::Serve)
 }
 
-fn http1_server() -> http1::Builder {
+/// A client in the clear may close its half and still wait for the answer. Inside TLS a close means that it is gone: what is
+/// under way for it ends, so that the destination sees it go, as it would have directly.
+fn http1_server(scheme: &str) -> http1::Builder {
     let mut server = http1::Builder::new();
-    server.preserve_header_case(true).auto_date_header(false).half_close(true).max_headers(MAX_HEADERS);
+    server.preserve_header_case(true).auto_date_header(false).half_close(scheme == "http").max_headers(MAX_HEADERS);
     server
 }
 
@@ -68,6 +71,10 @@ where
         served = &mut connection => return served,
         () = session.cx.drain.started() => {}
         () = session.link.closed() => {}
+    }
+    // An answer that came just before, above all the switch to another protocol, goes out as it is, without a "close" in it.
+    if let Some(served) = connection.as_mut().now_or_never() {
+        return served;
     }
     close(connection.as_mut());
     connection.await

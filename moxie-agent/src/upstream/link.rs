@@ -17,6 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::dial::{DialError, Upstream};
 use super::probe::{ConnectError, Ready, TlsTarget};
+use super::ragged::Ragged;
 use crate::chain::Chain;
 use crate::divert::Origin;
 use crate::journal::ExchangeError;
@@ -155,7 +156,7 @@ impl Link {
     async fn open_http1(&self, upstream: &Upstream) -> Result<http1::SendRequest<RequestBody>, LinkError> {
         let ready = self.take_ready();
         match &self.tls {
-            Some(target) => self.shake_http1(self.tls_stream(target, ready, upstream).await?).await,
+            Some(target) => self.shake_http1(Ragged(self.tls_stream(target, ready, upstream).await?)).await,
             None => self.shake_http1(self.plain_stream(ready, upstream).await?).await,
         }
     }

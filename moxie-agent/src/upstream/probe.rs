@@ -7,10 +7,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, SignatureScheme};
+use tokio::io::AsyncBufReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -21,6 +27,8 @@ use crate::divert::Origin;
 
 /// How long a first connection waits for its destination before it goes on without.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long at least a destination that asked for a client's certificate may take to say that it wants one.
+const OBJECTION: Duration = Duration::from_millis(100);
 /// How long a verified destination counts as verified.
 const VERIFIED_LASTS: Duration = Duration::from_secs(600);
 /// How long a destination that could not be reached, or not be trusted, is believed to be so.
@@ -107,7 +115,7 @@ impl Upstream {
         if let Some(finding) = self.known.find(target) {
             return Probed { finding, ready: Ready { plain: dialled, tls: None } };
         }
-        let connected = timeout(PATIENCE, self.connect(target, origin, dialled)).await;
+        let connected = timeout(PATIENCE, self.introduce(target, origin, dialled)).await;
         let (finding, tls) = match connected {
             Ok(Ok(stream)) => (Finding::Verified(stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec)), Some(stream)),
             Ok(Err(ConnectError::Handshake(error))) if is_tls(&error) => (Finding::Unusable, None),
@@ -116,6 +124,27 @@ impl Upstream {
         tracing::debug!(address = %target.address, name = ?target.name, ?finding, "destination probed");
         self.known.learn(target.clone(), finding.clone());
         Probed { finding, ready: Ready { plain: None, tls } }
+    }
+
+    /// Connects, and where the destination asked for a client's certificate, hears it out: in TLS 1.3 the handshake is over
+    /// for us before it objects to there being none (RFC 8446 section 4.4.2.4). Only the application has one to show.
+    async fn introduce(
+        &self,
+        target: &TlsTarget,
+        origin: &Origin,
+        dialled: Option<TcpStream>,
+    ) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let asked = Arc::new(Asked::default());
+        let mut config = (*self.tls.config(&target.alpn)).clone();
+        config.client_auth_cert_resolver = Arc::<Asked>::clone(&asked);
+        let began = Instant::now();
+        let mut stream = self.shake(target, origin, dialled, Arc::new(config)).await?;
+        if asked.0.load(Ordering::Relaxed)
+            && let Ok(Err(error)) = timeout(began.elapsed().max(OBJECTION), stream.fill_buf()).await
+        {
+            return Err(ConnectError::Handshake(error));
+        }
+        Ok(stream)
     }
 
     /// Makes a verified TLS connection to `target`.
@@ -128,17 +157,42 @@ impl Upstream {
         origin: &Origin,
         dialled: Option<TcpStream>,
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
+        self.shake(target, origin, dialled, self.tls.config(&target.alpn)).await
+    }
+
+    async fn shake(
+        &self,
+        target: &TlsTarget,
+        origin: &Origin,
+        dialled: Option<TcpStream>,
+        config: Arc<ClientConfig>,
+    ) -> Result<TlsStream<TcpStream>, ConnectError> {
         let stream = match dialled {
             Some(stream) => stream,
             None => self.dial(origin).await.map_err(ConnectError::Dial)?,
         };
-        let connector = TlsConnector::from(self.tls.config(&target.alpn));
+        let connector = TlsConnector::from(config);
         connector.connect(target.name.clone(), stream).await.map_err(|error| {
             if is_tls(&error) {
                 self.known.learn(target.clone(), Finding::Unusable);
             }
             ConnectError::Handshake(error)
         })
+    }
+}
+
+/// Shows no certificate, and remembers that one was asked for.
+#[derive(Debug, Default)]
+struct Asked(AtomicBool);
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }
 

@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use http::Version;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::net::TcpStream;
 
 use super::{Error, passthrough};
 use crate::chain::Chain;
@@ -63,6 +65,9 @@ async fn tls(mut conn: Sniffed, hello: &ClientHello, cx: &Arc<Context>) -> Resul
             return passthrough::relay(conn, Reason::MintFailed, cx).await;
         }
     };
+    if has_hung_up(&conn.stream) {
+        return Err(Error::ClientGone);
+    }
     let client = Client::new(&conn.log.caller(), &name);
     let downstream = Downstream::new(conn.stream, conn.log.bytes());
     let abort = downstream.abort();
@@ -87,6 +92,11 @@ async fn serve_inside(
     let served = exchange::serve(stream, Arc::clone(&session)).await;
     session.learn_refusal();
     served
+}
+
+/// A client that is gone before it has seen a certificate has refused none: it lost patience while the destination was asked.
+fn has_hung_up(stream: &TcpStream) -> bool {
+    stream.ready(Interest::READABLE).now_or_never().is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
 }
 
 /// What of the client's offer can be spoken here, in its order.

@@ -10,26 +10,17 @@ use crate::datapath::exchange::session::Failure;
 use crate::datapath::record::ExchangeLog;
 use crate::journal::ExchangeError;
 
-/// Most of a request body that is read before a rule answers; the rest of a larger one is left unread.
-const MAX_REQUEST: u64 = 16 * 1024 * 1024;
-
 /// Reads the request to its end, as a real server would, so that the client is done sending when the answer comes.
 ///
 /// # Errors
 /// The client went away.
 pub async fn read_request(mut body: Incoming, log: &mut ExchangeLog) -> Result<(), Failure> {
-    let mut read = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             log.broke(ExchangeError::ClientGone);
             Failure::Client(error)
         })?;
-        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-        log.received(length);
-        read += length;
-        if read > MAX_REQUEST {
-            break;
-        }
+        log.received(frame.data_ref().map_or(0, |data| data.len() as u64));
     }
     Ok(())
 }
