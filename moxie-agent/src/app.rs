@@ -142,7 +142,7 @@ impl App {
     pub async fn start_on(divert: Arc<dyn Divert>, options: Options) -> Result<Self, AppError> {
         let Options { config, state, store, admin, clock } = options;
         descriptors::raise();
-        make_private(state.root())?;
+        make_state_dir(state.root())?;
         let parts = Parts::build(divert, &config, &state, &store, clock).await?;
         let listeners = parts.divert.take_listeners();
         let own = parts::own_sockets(&listeners, admin, &config);
@@ -209,12 +209,13 @@ fn ebpf_options(config: &Config) -> EbpfOptions {
     }
 }
 
-/// Makes a directory that only its owner may enter, if it is not there.
-fn make_private(path: &std::path::Path) -> Result<(), AppError> {
+/// Makes the state directory, if it is not there: others may pass through it, to the admin socket and the trust set, and see
+/// nothing else. What is secret in it has a mode of its own.
+fn make_state_dir(path: &std::path::Path) -> Result<(), AppError> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(0o711)
         .create(path)
         .map_err(|source| AppError::StateDir { path: path.to_owned(), source })
 }

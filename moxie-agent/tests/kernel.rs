@@ -125,7 +125,8 @@ fn a_socket_that_connects_again_is_diverted_again_and_shows_no_stale_peer() {
     let mut client = lab.client(Some(&cgroup));
     let (other, direct) = ("10.9.8.9:443", "10.9.8.7:8443");
     assert_eq!(client.ask(&format!("again {V4} {other}")), said(DIVERTED, other));
-    assert_eq!(agent.last_origin().unwrap().destination, other.parse().unwrap());
+    // The first connection may be accepted after the second: they can be with two listeners.
+    assert!(agent.has_seen(other.parse().unwrap()));
     assert_eq!(client.ask(&format!("again {V4} {direct}")), said(DIRECT, direct));
 }
 

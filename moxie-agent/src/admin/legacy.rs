@@ -18,7 +18,8 @@ use crate::rulebook::BookError;
 use crate::rules::{Rule, RuleBody, RuleId};
 
 /// The fields of a rule that the first Moxie had, besides `id` and `mock_count`.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
+    "description",
     "method",
     "url",
     "call_backend",

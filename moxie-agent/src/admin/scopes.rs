@@ -7,7 +7,6 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -148,15 +147,15 @@ async fn take_off(state: &Arc<AdminState>, id: ScopeId) -> Result<Option<Scope>,
 ///
 /// # Errors
 /// The store could not be read or written; what could be opted in is.
-pub async fn restore(scopes: &Arc<Scopes>, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
+pub async fn restore(scopes: &Arc<Scopes>, store: &dyn Store) -> Result<(), StoreError> {
     for row in store.scopes().await? {
         let Ok(spec) = read(&row.spec) else {
             tracing::warn!(scope = row.id, spec = %row.spec, "a stored scope does not read; it is left alone");
             continue;
         };
-        let worker = Arc::clone(scopes);
-        match tokio::task::spawn_blocking(move || worker.add(spec, now)).await {
-            Ok(Ok((scope, _))) => rename(store, row, scope.id).await?,
+        let (worker, id, created_at) = (Arc::clone(scopes), ScopeId(row.id.clone()), row.created_at);
+        match tokio::task::spawn_blocking(move || worker.restore(spec, id, created_at)).await {
+            Ok(Ok(scope)) => drop_double(store, row, scope.id).await?,
             Ok(Err(error)) => tracing::warn!(spec = %row.spec, cause = %Chain(&error), "not opted in again"),
             Err(error) => tracing::error!(spec = %row.spec, %error, "not opted in again"),
         }
@@ -164,12 +163,10 @@ pub async fn restore(scopes: &Arc<Scopes>, store: &dyn Store, now: Timestamp) ->
     Ok(())
 }
 
-/// A scope has a new id in each life of the agent; its row follows, so that removing the scope removes the row.
-async fn rename(store: &dyn Store, mut row: StoredScope, id: ScopeId) -> Result<(), StoreError> {
-    let old = std::mem::replace(&mut row.id, id.0);
-    store.put_scope(&row).await?;
-    if old != row.id {
-        store.delete_scope(&old).await?;
+/// Of two rows for one scope the later goes, so that removing the scope removes its row.
+async fn drop_double(store: &dyn Store, row: StoredScope, id: ScopeId) -> Result<(), StoreError> {
+    if row.id != id.0 {
+        store.delete_scope(&row.id).await?;
     }
     Ok(())
 }

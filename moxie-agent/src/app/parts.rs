@@ -163,7 +163,7 @@ impl Parts {
 
     /// Puts the stored scopes back on path.
     pub(super) async fn restore_scopes(&self) -> Vec<String> {
-        match admin::scopes::restore(&self.scopes, &*self.store, self.clock.now()).await {
+        match admin::scopes::restore(&self.scopes, &*self.store).await {
             Ok(()) => Vec::new(),
             Err(error) => vec![format!("the stored scopes could not all be opted in again: {}", Chain(&error))],
         }

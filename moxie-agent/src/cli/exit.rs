@@ -60,6 +60,11 @@ impl Failure {
         Self { exit, what: what.into(), details: Vec::new(), next: None }
     }
 
+    /// What happened, without its details and what to type next.
+    pub(super) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Exit 1.
     pub(super) fn failed(what: impl Into<String>) -> Self {
         Self::new(Exit::Failed, what)

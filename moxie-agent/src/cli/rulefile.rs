@@ -13,6 +13,16 @@ pub(super) fn shorthand(spec: &str) -> Result<Value, Failure> {
     })
 }
 
+/// The rules that several shorthands stand for; every one that is no rule is told.
+pub(super) fn shorthands(specs: &[String]) -> Result<Vec<Value>, Failure> {
+    let (rules, wrong): (Vec<_>, Vec<_>) = specs.iter().map(|spec| shorthand(spec)).partition(Result::is_ok);
+    let mut wrong = wrong.into_iter().filter_map(Result::err);
+    match wrong.next() {
+        None => Ok(rules.into_iter().flatten().collect()),
+        Some(first) => Err(first.details(wrong.map(|other| other.what().to_owned()))),
+    }
+}
+
 /// Every rule of a file; `name` is what its errors call it.
 pub(super) fn parse(text: &str, name: &str) -> Result<Vec<Value>, Failure> {
     if !text.trim_start().starts_with(['{', '[']) {
@@ -82,6 +92,14 @@ mod tests {
         }
         assert_eq!(one("{\"url\":\"a\"}", "f").unwrap(), rule);
         assert!(one("[]", "f").is_err());
+    }
+
+    #[test]
+    fn every_shorthand_that_is_no_rule_is_told() {
+        let of = |specs: &[&str]| shorthands(&specs.iter().map(|spec| (*spec).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["a/b -> 429", "a/c -> 500"]).unwrap().len(), 2);
+        let told = of(&["first", "a/b -> 429", "second"]).unwrap_err().to_string();
+        assert!(told.contains("`first` is no rule") && told.contains("`second` is no rule"), "{told}");
     }
 
     #[test]

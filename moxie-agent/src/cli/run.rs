@@ -133,7 +133,7 @@ fn before_cmd(failure: Failure) -> Failure {
 impl Arguments {
     /// Every rule of the run, valid; else every problem of every one of them.
     fn read_rules(&self) -> Result<Vec<Value>, Failure> {
-        let mut rules = self.rule.iter().map(|spec| rulefile::shorthand(spec)).collect::<Result<Vec<_>, _>>()?;
+        let mut rules = rulefile::shorthands(&self.rule)?;
         for file in &self.rules {
             let name = file.display().to_string();
             let text = std::fs::read_to_string(file)

@@ -135,7 +135,9 @@ fn read(json: &Value, now: Timestamp) -> Result<(Option<RuleId>, Checked<RuleSpe
 fn wanted_id(json: &Value) -> Result<Option<RuleId>, Problem> {
     let given = match json.get("id") {
         None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(given)) => given,
+        Some(Value::String(given)) => given.clone(),
+        // The first Moxie numbered its rules.
+        Some(Value::Number(given)) if given.is_u64() => given.to_string(),
         Some(_) => return Err(problem("id", "write a string, or leave it out and one is given")),
     };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
@@ -148,11 +150,12 @@ fn wanted_id(json: &Value) -> Result<Option<RuleId>, Problem> {
     if RESERVED.contains(&given.as_str()) {
         return Err(problem("id", &format!("`{given}` is taken by the API itself: write another, or leave it out")));
     }
-    Ok(Some(RuleId(given.clone())))
+    Ok(Some(RuleId(given)))
 }
 
 fn keeps_id(id: &RuleId, json: &Value) -> Result<(), BookError> {
     match json.get("id") {
+        Some(Value::Number(given)) if given.to_string() == id.0 => Ok(()),
         None | Some(Value::Null) => Ok(()),
         Some(Value::String(given)) if *given == id.0 => Ok(()),
         Some(_) => {

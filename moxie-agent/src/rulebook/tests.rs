@@ -118,10 +118,14 @@ async fn an_id_is_kept_if_it_is_free_and_fit_for_a_path() {
     book.create(&rule("a.b_c~D-9", "x/y")).await.unwrap();
     assert!(matches!(book.create(&rule("a.b_c~D-9", "x/y")).await, Err(BookError::Exists(_))));
     let long = "x".repeat(129);
-    for unfit in [json!(""), json!("a/b"), json!("é"), json!(long), json!(7), json!("export"), json!("..")] {
+    for unfit in [json!(""), json!("a/b"), json!("é"), json!(long), json!(7.5), json!(-7), json!("export"), json!("..")]
+    {
         let error = book.create(&json!({"id": unfit, "url": "x/y"})).await.unwrap_err();
         assert_eq!(fields(&error), ["id"], "{unfit}");
     }
+    let numbered = book.create(&json!({"id": 7, "url": "x/y"})).await.unwrap();
+    assert_eq!(numbered.rule.id, id("7"), "the first Moxie numbered its rules");
+    book.replace(&id("7"), &json!({"id": 7, "url": "x/z"}), None).await.unwrap();
     let error = book.create(&json!({"id": "a/b", "url": "("})).await.unwrap_err();
     assert_eq!(fields(&error), ["id", "url"], "every problem at once");
 }

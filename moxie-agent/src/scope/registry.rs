@@ -39,6 +39,16 @@ pub enum Mode {
     Observe,
 }
 
+impl fmt::Display for Mode {
+    /// As the API writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rules => "rules",
+            Self::Observe => "observe",
+        })
+    }
+}
+
 /// What is opted in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -96,7 +106,7 @@ pub enum ScopeError {
         source: DivertError,
     },
     /// The same target is opted in with another mode.
-    #[error("{} is opted in already, as scope {id} with mode {mode:?}; remove that scope first", path.display())]
+    #[error("{} is opted in already, as scope {id} with mode {mode}; remove that scope first", path.display())]
     OtherMode {
         /// The cgroup.
         path: PathBuf,
@@ -173,6 +183,19 @@ impl Scopes {
     /// # Errors
     /// What cannot be opted in, why, and what to do.
     pub fn add(&self, spec: ScopeSpec, now: Timestamp) -> Result<(Scope, bool), ScopeError> {
+        self.admit(spec, ScopeId(Uuid::now_v7().simple().to_string()), now)
+    }
+
+    /// Opts in again what an earlier life of the agent had opted in, under the name it had: records and clients go by it.
+    /// A scope that equals one in force is that one. Blocks as [`Self::add`] does.
+    ///
+    /// # Errors
+    /// As for [`Self::add`].
+    pub fn restore(&self, spec: ScopeSpec, id: ScopeId, created_at: Timestamp) -> Result<Scope, ScopeError> {
+        self.admit(spec, id, created_at).map(|(scope, _)| scope)
+    }
+
+    fn admit(&self, spec: ScopeSpec, id: ScopeId, created_at: Timestamp) -> Result<(Scope, bool), ScopeError> {
         let _changing = lock(&self.changing);
         let named = match &spec.target {
             Target::Cgroup(path) => Some(Hierarchy::find()?.resolve(Path::new(path))?),
@@ -187,10 +210,10 @@ impl Scopes {
         };
         let path = tree.as_ref().map(|tree| tree.path().to_owned()).or(named).unwrap_or_default();
         let entry = Arc::new(Entry {
-            id: ScopeId(Uuid::now_v7().simple().to_string()),
+            id,
             target: spec.target,
             mode: spec.mode,
-            created_at: now,
+            created_at,
             active: Arc::default(),
             hold: Mutex::new(Some(self.hold(&path, tree)?)),
             path,

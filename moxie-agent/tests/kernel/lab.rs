@@ -286,6 +286,11 @@ impl Agent {
         *self.seen.origins().last().expect("a connection")
     }
 
+    /// Whether a connection to `destination` was accepted.
+    pub(crate) fn has_seen(&self, destination: std::net::SocketAddr) -> bool {
+        self.seen.origins().iter().flatten().any(|origin| origin.destination == destination)
+    }
+
     pub(crate) fn stop_beating(&self) {
         self.seen.is_wedged.store(true, Ordering::Relaxed);
     }

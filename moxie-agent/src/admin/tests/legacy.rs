@@ -10,7 +10,7 @@ const BASE: &str = "/api/api_v1/api_management";
 #[tokio::test]
 async fn the_first_moxies_five_routes_work_with_its_bodies() {
     let agent = agent().await;
-    let rule = json!({"method": "GET", "url": "api.customer.io/v1/activities", "call_backend": false, "custom_headers": {},
+    let rule = json!({"description": "slow down", "method": "GET", "url": "api.customer.io/v1/activities", "call_backend": false, "custom_headers": {},
         "status_code": 429, "response": "{}", "enable": true, "mock_count": 3, "response_delay": 4,
         "response_media_type": "application/json"});
     let made = agent.ask("POST", &format!("{BASE}/rule"), Some(rule.clone())).await;

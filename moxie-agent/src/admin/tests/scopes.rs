@@ -91,10 +91,12 @@ async fn a_cgroup_is_opted_in_once_restored_and_opted_out() {
     assert_eq!((again.status, again.json()), (StatusCode::OK, made.json()));
     let other = before.ask("POST", "/api/v1/scopes", body("observe")).await;
     assert_eq!((other.status, other.code().as_str()), (StatusCode::CONFLICT, "scope_exists"));
+    assert!(other.text().contains("with mode rules;"), "{}", other.text());
 
     let after = agent_with(before.store.clone()).await;
-    restore(&after.scopes, &*after.store, "2026-11-21T10:00:00Z".parse().unwrap()).await.unwrap();
+    restore(&after.scopes, &*after.store).await.unwrap();
     let listed = after.ask("GET", "/api/v1/scopes", None).await.json();
+    assert_eq!(listed["items"][0]["id"], made.json()["id"], "records and clients go by the id");
     assert_eq!(listed["items"][0]["cgroup"], json!(cgroup.0));
     let path = format!("/api/v1/scopes/{}", listed["items"][0]["id"].as_str().unwrap());
     assert_eq!(after.ask("DELETE", &path, None).await.status, StatusCode::NO_CONTENT);

@@ -11,6 +11,7 @@ use crate::rules::spec::Problem;
 #[serde(default)]
 struct Told {
     title: String,
+    code: String,
     detail: String,
     errors: Vec<Problem>,
     request_id: String,
@@ -28,7 +29,20 @@ pub(super) fn failure(status: StatusCode, body: &[u8]) -> Failure {
         _ if status.is_server_error() && !told.request_id.is_empty() => {
             failure.next(format!("journalctl -u moxie | grep {}", told.request_id))
         }
-        _ => failure,
+        _ => match listing(&told.code) {
+            Some(command) => failure.next(command),
+            None => failure,
+        },
+    }
+}
+
+/// The command that shows what there is, where something was asked for that is not there.
+fn listing(code: &str) -> Option<&'static str> {
+    match code {
+        "rule_not_found" | "rule_exists" => Some("moxie rule ls"),
+        "scope_not_found" | "scope_exists" => Some("moxie scope ls"),
+        "exchange_not_found" => Some("moxie traffic ls"),
+        _ => None,
     }
 }
 
@@ -59,6 +73,15 @@ mod tests {
             "Unprocessable Content: 2 problems to mend\n  url: is required\n  write an object"
         );
         assert_eq!(failure.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn what_is_not_there_is_followed_by_what_is() {
+        for (code, next) in [("rule_not_found", "moxie rule ls"), ("scope_exists", "moxie scope ls")] {
+            let body = format!(r#"{{"title":"Not Found","code":"{code}","detail":"no such thing"}}"#);
+            let told = failure(StatusCode::NOT_FOUND, body.as_bytes()).to_string();
+            assert!(told.contains(next), "{told}");
+        }
     }
 
     #[test]

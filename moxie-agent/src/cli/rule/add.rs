@@ -24,9 +24,9 @@ pub(in crate::cli) struct Arguments {
     /// The rule as JSON, from a file or `-` for stdin
     #[arg(long, value_name = "FILE", group = "rule_source")]
     json: Option<PathBuf>,
-    /// Regex of authority/path, without scheme (`--url` names the agent, with every command)
-    #[arg(id = "regex", long = "for", value_name = "REGEX", group = "rule_source")]
-    url: Option<String>,
+    /// Regex of authority/path, without scheme (`--url` names the agent)
+    #[arg(long, value_name = "REGEX", group = "rule_source")]
+    url_regex: Option<String>,
     /// Any other field, such as `priority=5` or `when.headers.x-plan=gold`; a value that parses as JSON is JSON
     #[arg(long = "field", value_name = "KEY=VALUE")]
     fields: Vec<set::Assignment>,
@@ -88,7 +88,7 @@ impl Arguments {
             return Err(Failure::usage(format!("{rule} is no rule"))
                 .next("{\"url\": \"api.example.com/.*\", \"status_code\": 429}"));
         };
-        fields.extend(self.url.iter().map(|url| ("url".to_owned(), json!(url))));
+        fields.extend(self.url_regex.iter().map(|url| ("url".to_owned(), json!(url))));
         fields.extend(self.flags.fields()?);
         for assignment in &self.fields {
             assignment.apply(&mut rule);
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn flags_make_a_rule() {
         let rule = parse(&[
-            "--for",
+            "--url-regex",
             "a/b",
             "--status",
             "503",
@@ -187,14 +187,17 @@ mod tests {
         let expected = json!({"url": "a/b", "status_code": 503, "mock_count": -1, "response_delay": 4, "response": "{}",
             "enable": false, "response_headers": {"X": ["1", "2"], "Y": "a: b"}, "when": {"headers": {"x-plan": "gold"}}, "priority": 5});
         assert_eq!(rule.unwrap(), expected);
-        assert_eq!(parse(&["--for", "a", "--delay", "250ms"]).unwrap()["response_delay"], json!("250ms"));
+        assert_eq!(parse(&["--url-regex", "a", "--delay", "250ms"]).unwrap()["response_delay"], json!("250ms"));
     }
 
     #[test]
-    fn naming_the_agent_names_no_rule() {
-        let rule = parse(&["--url", "unix:/x", "GET a/b -> 200"]).unwrap();
-        assert_eq!(rule["url"], "a/b");
-        assert!(parse(&["--url", "unix:/x"]).is_err());
+    fn url_is_the_agent_wherever_it_stands() {
+        let cli = Cli::try_parse_from(["moxie", "rule", "add", "a/b -> 429", "--url", "unix:/x"]).unwrap();
+        assert_eq!(cli.global.url.as_deref(), Some("unix:/x"));
+        let rule = parse(&["a/b -> 429", "--url", "unix:/x"]).unwrap();
+        assert_eq!(rule["url"], json!("a/b"), "not the rule's url");
+        let cli = Cli::try_parse_from(["moxie", "rule", "add", "--url-regex", "a/b"]).unwrap();
+        assert_eq!(cli.global.url, None, "the rule's url is no place of an agent");
     }
 
     #[test]
@@ -202,6 +205,6 @@ mod tests {
         assert!(parse(&[]).is_err());
         assert!(parse(&["--status", "503"]).is_err());
         assert!(parse(&["GET a -> 200", "--json", "-"]).is_err());
-        assert!(parse(&["--for", "a", "--header", "nothing"]).unwrap_err().contains("is no header"));
+        assert!(parse(&["--url-regex", "a", "--header", "nothing"]).unwrap_err().contains("is no header"));
     }
 }

@@ -29,7 +29,9 @@ pub(super) fn delay(rule: &Object<'_>, log: &mut Log) -> Duration {
 pub(super) fn expiry(rule: &Object<'_>, now: Timestamp, log: &mut Log) -> Option<Timestamp> {
     let at = rule.text("expires_at", log);
     let Some(ttl) = rule.member("ttl") else { return at.and_then(|at| timestamp(at, log)) };
-    if at.is_some() {
+    if let Some(at) = at {
+        timestamp(at, log);
+        read(ttl, "ttl", log);
         log.problem("ttl", "`ttl` and `expires_at` both say when the rule ends; give one of them");
         return None;
     }

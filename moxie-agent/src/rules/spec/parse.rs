@@ -106,6 +106,12 @@ fn status_code(rule: &Object<'_>, log: &mut Log) -> Option<StatusCode> {
     if status.is_none() {
         log.problem("status_code", format!("{written} is not an HTTP status; write a number from 100 to 599"));
     }
+    if status.is_some_and(|status| status.is_informational()) {
+        log.warn(
+            "status_code",
+            format!("{written} is no end of an answer: the client goes on waiting, and is cut off"),
+        );
+    }
     status
 }
 

@@ -40,6 +40,14 @@ fn warns(url: &str, word: Option<&str>) {
 }
 
 #[test]
+fn a_status_that_ends_no_answer_is_warned_of() {
+    for (status, count) in [(100, 1), (199, 1), (200, 0), (599, 0)] {
+        let rule = json!({"url": "a/b", "status_code": status});
+        assert_eq!(RuleSpec::from_json(&rule, NOW).expect("valid").warnings.len(), count, "{status}");
+    }
+}
+
+#[test]
 fn the_first_moxies_json_is_accepted_unchanged() {
     let rule = json!({"method": "GET", "url": "api.customer.io/v1/activities", "call_backend": false, "custom_headers": {},
         "status_code": 429, "response": "{}", "enable": true, "mock_count": 3, "response_delay": 4,
@@ -115,6 +123,8 @@ fn each_field_is_checked() {
     refuse_field("ttl", json!(true), "ttl", "seconds");
     refuse_field("expires_at", json!("tomorrow"), "expires_at", "2030");
     refuse(json!({"url": "a/b", "ttl": 1, "expires_at": "2030-01-31T12:00:00Z"}), &[("ttl", "one of them")]);
+    let both = json!({"url": "a/b", "ttl": "long", "expires_at": "tomorrow"});
+    refuse(both, &[("expires_at", "2030"), ("ttl", "seconds"), ("ttl", "one of them")]);
     refuse_field("when", json!({"body": {}}), "when.body", "this version");
     refuse_field("when", json!({"header": {}}), "when.header", "did you mean `headers`");
     refuse_field("when", json!({"headers": {"x": {"regexp": "a"}}}), "when.headers.x.regexp", "`regex`");
