@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use super::files::Files;
 use super::shelf::Shelf;
 use super::{Book, BookError, Saved, counts, etag_matches};
 use crate::events::Kind;
@@ -188,6 +189,22 @@ fn fresh(id: Option<RuleId>, seq: i64, checked: Checked<RuleSpec>, now: Timestam
     Saved { rule: Arc::new(rule), warnings: checked.warnings }
 }
 
+/// A rule whose body cannot be read would never fire, so it is refused as it is made; one that is stored already stays.
+fn bodies_are_there(draft: &Draft, files: &Files) -> Result<(), BookError> {
+    let missing = |rule: &Rule| {
+        let path = rule.spec.body_file().filter(|path| files.read(path).is_none())?;
+        let message = format!("{path} cannot be read: put it below `files` in the state directory, then repeat this");
+        Some(problem("response.file", &message))
+    };
+    let found: Vec<Problem> = match draft.saved.as_slice() {
+        [only] => missing(&only.rule).into_iter().collect(),
+        many => {
+            (0..).zip(many).flat_map(|(place, saved)| at(place, missing(&saved.rule).into_iter().collect())).collect()
+        }
+    };
+    if found.is_empty() { Ok(()) } else { Err(BookError::Invalid(found)) }
+}
+
 /// What a change does to the counts of an existing rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Counting {
@@ -262,6 +279,7 @@ impl Book {
         let book = self.clone();
         blocking(move || {
             let (draft, answer) = draft(&bench)?;
+            bodies_are_there(&draft, &book.files)?;
             let put = draft.saved.iter().map(|saved| &saved.rule);
             let rules = bench.shelf.changed(put, draft.removed.as_ref());
             Ok((draft, answer, Shelf::build(rules, book.seed, &book.files)))

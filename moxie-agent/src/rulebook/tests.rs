@@ -372,8 +372,13 @@ async fn bodies_are_read_below_the_directory() {
     let book = RuleBook::open_with_files(store, clock(), events, 1, directory.path().to_path_buf()).await;
     book.create(&json!({"id": "a", "url": "api.example/a", "response": {"file": "body"}})).await.unwrap();
     assert!(fire(&book, "/a").is_some());
-    book.patch(&id("a"), &json!({"response": {"file": "missing"}}), None).await.unwrap();
-    assert!(fire(&book, "/a").is_none(), "a rule without its body does not fire");
+    let refused = book.patch(&id("a"), &json!({"response": {"file": "missing"}}), None).await.unwrap_err();
+    let BookError::Invalid(problems) = refused else { panic!("{refused}") };
+    assert_eq!(problems[0].field, "response.file");
+    assert!(fire(&book, "/a").is_some(), "a refused change changes nothing");
+    std::fs::remove_file(directory.path().join("body")).unwrap();
+    book.create(&json!({"url": "api.example/b"})).await.unwrap();
+    assert!(fire(&book, "/a").is_none(), "a rule that has lost its body does not fire");
 }
 
 #[tokio::test]

@@ -142,6 +142,15 @@ impl RuleSpec {
         self.url.source()
     }
 
+    /// The path of the file that is its body, if that is one.
+    #[must_use]
+    pub fn body_file(&self) -> Option<&str> {
+        match &self.response {
+            Some(Body::File(path)) => Some(path),
+            _ => None,
+        }
+    }
+
     /// When it stops firing, if ever.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {

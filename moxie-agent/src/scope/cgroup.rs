@@ -255,12 +255,17 @@ pub fn dissolve(path: &Path, heir: &Path) {
 pub(crate) fn sweep(parent: &Path, prefix: &str) {
     for path in children(parent) {
         let name = path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_prefix(prefix));
-        let is_dead = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
         if name.and_then(|pid| pid.parse().ok()).is_some_and(is_dead) {
             // Fails while anything is in it, which is as it should be.
             let _ = fs::remove_dir(&path);
         }
     }
+}
+
+/// Whether a process has ended, even if nobody has waited for it yet: after the name, its state is `Z` (proc_pid_stat(5)).
+fn is_dead(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('Z')))
 }
 
 fn children(path: &Path) -> Vec<PathBuf> {
