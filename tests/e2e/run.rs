@@ -181,6 +181,18 @@ fn output_and_input_are_the_commands_own() -> Result<()> {
 }
 
 #[test]
+fn the_command_keeps_the_limit_of_descriptors_it_would_have_had() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut command = lab.command("/bin/sh", moxie_tests::lab::Place::Agent)?;
+    let moxie = moxie_tests::lab::agent::program()?;
+    command.env("MOXIE_STATE_DIR", lab.files().join("no-agent")).arg("-c");
+    command.arg(format!("ulimit -Sn 777 && {} run -- sh -c 'ulimit -Sn'", moxie.display()));
+    let done = process::run(command)?;
+    assert_eq!((done.code(), done.stdout.as_str()), (Some(0), "777\n"), "{}", done.stderr);
+    Ok(())
+}
+
+#[test]
 fn a_running_agent_is_used_and_keeps_its_own_rules() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;
