@@ -112,6 +112,17 @@ async fn a_plain_call_is_mocked_exactly_as_often_as_asked_and_nothing_is_added()
 }
 
 #[tokio::test]
+async fn a_status_that_ends_no_exchange_is_a_fault_on_record() {
+    let agent = Agent::start(Some(Origin::nobody().await), None).await;
+    agent.rule("plain.example/a", json!({"status_code": 103})).await;
+    let mut stream = dial(&agent).await;
+    stream.write_all(get("/a").as_bytes()).await.unwrap();
+    assert_eq!(read_all(&mut stream).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let exchange = &agent.exchanges(1).await[0];
+    assert_eq!((exchange.outcome, exchange.status, exchange.error), (Outcome::Faulted, None, None));
+}
+
+#[tokio::test]
 async fn a_rule_that_may_not_fire_changes_nothing() {
     let origin = Origin::http(None).await;
     let agent = Agent::start(Some(origin.address), None).await;

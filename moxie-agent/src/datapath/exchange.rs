@@ -112,7 +112,12 @@ async fn act(
     mut log: ExchangeLog,
 ) -> Result<Response<ResponseBody>, Failure> {
     match hit.action {
-        Action::Respond { status, .. } if status.is_informational() => Err(Failure::NotFinal(status)),
+        // Asked for, so it is a fault and not an error: the client is reset without an answer.
+        Action::Respond { status, .. } if status.is_informational() => {
+            log.fired(&hit.rule, Outcome::Faulted);
+            log.finished();
+            Err(Failure::NotFinal(status))
+        }
         Action::Respond { status, headers, body } => {
             session.link.release_ready();
             let bodiless = request.method() == Method::HEAD;
