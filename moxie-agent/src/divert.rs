@@ -33,7 +33,9 @@ pub const HEARTBEAT: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum DivertError {
     /// This build was made with `--no-default-features`.
-    #[error("this build has no kernel half; use a build with the `ebpf` feature, or another way on path")]
+    #[error(
+        "this build has no kernel half; use a build with the `ebpf` feature: `cargo xtask setup`, then `cargo build`"
+    )]
     NoKernelHalf,
     /// The kernel is older than the hooks that are needed.
     #[error("Linux {found} is too old to divert with eBPF: 5.10 is the oldest that works, 5.15 the oldest supported")]
@@ -69,7 +71,7 @@ pub enum DivertError {
     /// Another program has the cgroup to itself.
     #[error(
         "another eBPF program keeps {} at {hook} to itself (attached without the \"multi\" flag, there or above); \
-         `bpftool cgroup tree` shows it; detach it or use `--via netfilter`",
+         `bpftool cgroup tree` shows it; detach it, or attach it again with that flag",
         cgroup.display()
     )]
     ForeignProgram {

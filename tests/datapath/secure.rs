@@ -263,3 +263,30 @@ async fn a_switch_of_protocols_is_told_as_the_destination_told_it() {
         assert!(head.contains("Connection: Upgrade\r\n"), "{head}");
     }
 }
+
+#[tokio::test]
+async fn a_hello_of_16_kib_in_many_segments_is_understood() {
+    let scene = scene(&["http/1.1"]).await;
+    scene.agent.rule(&scene.url("/a"), json!({"status_code": 429})).await;
+    // Longer than one record may be, and longer than the first look.
+    let padding: Vec<String> = (0..90).map(|n| format!("{n:0>200}")).collect();
+    let offered: Vec<&str> = ["http/1.1"].into_iter().chain(padding.iter().map(String::as_str)).collect();
+    let name = ServerName::try_from(NAME).unwrap();
+    let mut tls = rustls::ClientConnection::new(client(&scene.authority, &offered), name).unwrap();
+    let mut hello = Vec::new();
+    tls.write_tls(&mut hello).unwrap();
+    assert!(hello.len() > 16 * 1024, "{} bytes", hello.len());
+
+    #[expect(clippy::disallowed_methods, reason = "the test is the application, not the agent")]
+    let mut stream = TcpStream::connect(scene.agent.door).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    for segment in hello.chunks(1000) {
+        stream.write_all(segment).await.unwrap();
+    }
+    let mut answer = [0; 6];
+    tokio::time::timeout(BOUND, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!((answer[0], answer[5]), (22, 2), "a ServerHello in a handshake record");
+    drop(stream);
+    let record = &scene.agent.connections(1).await[0];
+    assert_eq!((record.verdict, record.server_name.as_deref()), (ConnectionVerdict::Intercept, Some(NAME)));
+}

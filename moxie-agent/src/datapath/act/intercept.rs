@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use http::Version;
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
@@ -65,20 +66,39 @@ async fn tls(mut conn: Sniffed, hello: &ClientHello, cx: &Arc<Context>) -> Resul
             return passthrough::relay(conn, Reason::MintFailed, cx).await;
         }
     };
+    end_tls(conn, Introduced { name, target, alpn, ready: probed.ready }, leaf, cx).await
+}
+
+/// A destination whose certificate the application may be spared.
+struct Introduced {
+    name: String,
+    target: TlsTarget,
+    /// What is offered in its place.
+    alpn: Option<Vec<u8>>,
+    ready: Ready,
+}
+
+/// Shows the application our certificate and serves what it then asks for.
+async fn end_tls(
+    conn: Sniffed,
+    destination: Introduced,
+    leaf: Arc<CertifiedKey>,
+    cx: &Arc<Context>,
+) -> Result<(), Error> {
     if has_hung_up(&conn.stream) {
         return Err(Error::ClientGone);
     }
-    let client = Client::new(&conn.log.caller(), &name);
+    let client = Client::new(&conn.log.caller(), &destination.name);
     let downstream = Downstream::new(conn.stream, conn.log.bytes());
     let abort = downstream.abort();
-    let stream = terminate(downstream, leaf, alpn.into_iter().collect()).await.map_err(|error| {
+    let stream = terminate(downstream, leaf, destination.alpn.into_iter().collect()).await.map_err(|error| {
         if matches!(error, TerminateError::Refused(_)) {
             cx.learned.refused.insert(client.clone());
         }
         Error::Terminate(error)
     })?;
     let version = spoken(stream.get_ref().1.alpn_protocol());
-    let link = Link::new(conn.origin, Some(target), version, probed.ready);
+    let link = Link::new(conn.origin, Some(destination.target), version, destination.ready);
     let session = Session::new("https", version, abort, link, conn.log, client, cx);
     serve_inside(stream, session).await
 }
