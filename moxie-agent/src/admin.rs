@@ -96,6 +96,8 @@ pub struct Facts {
     pub environment: Option<String>,
     /// Inode of the network namespace that the agent lives in.
     pub netns: u64,
+    /// Files of roots that destinations are verified with, besides the system's.
+    pub upstream_ca: Vec<String>,
     /// When it started.
     pub started_at: Timestamp,
 }

@@ -212,6 +212,21 @@ fn a_running_agent_is_used_and_keeps_its_own_rules() -> Result<()> {
 }
 
 #[test]
+fn roots_that_only_the_environment_names_are_verified_with_beside_an_agent_that_lacks_them() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    let private = lab.files().join("private.pem");
+    std::fs::copy(lab.trusted(), &private)?;
+    let mut moxie = agent.moxie()?;
+    moxie_tests::lab::trust(&mut moxie, &private);
+    let calls = shell(&["curl -s -o /dev/null -w '%{http_code}\\n' https://api.customer.io/v1/activities"]);
+    let run = Run::of(moxie, &["--rule", RULE], &calls)?;
+    assert_eq!(run.finished.stdout, "429\n", "{run:?}");
+    ensure!(run.finished.stderr.contains("does not verify with"), "{run:?}");
+    Ok(())
+}
+
+#[test]
 fn the_clients_own_trust_is_merged_not_replaced() -> Result<()> {
     let lab = Lab::new()?;
     // Only through the lab's bundle, which the client's environment names, can either side be trusted.

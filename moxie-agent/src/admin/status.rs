@@ -42,6 +42,8 @@ pub struct Status {
     pub reasons: Vec<String>,
     /// Inode of the network namespace that the agent lives in.
     pub netns: u64,
+    /// Files of roots that destinations are verified with, besides the system's.
+    pub upstream_ca: Vec<String>,
     /// When the agent started.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
@@ -97,6 +99,7 @@ pub(crate) fn observe(state: &AdminState) -> Status {
         ready: reasons.is_empty(),
         reasons,
         netns: state.facts.netns,
+        upstream_ca: state.facts.upstream_ca.clone(),
         started_at: state.facts.started_at,
         now,
         rules: RuleCounts { total: rules.len(), armed },

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -139,6 +140,7 @@ impl Parts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             environment: config.environment.as_ref().map(|environment| environment.as_str().to_owned()),
             netns: std::fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino()),
+            upstream_ca: config.tls.upstream_ca.iter().map(|file| canonical(file)).collect(),
             started_at: self.clock.now(),
         }
     }
@@ -168,6 +170,11 @@ impl Parts {
             Err(error) => vec![format!("the stored scopes could not all be opted in again: {}", Chain(&error))],
         }
     }
+}
+
+/// A file by the one name that everyone finds it by.
+fn canonical(file: &Path) -> String {
+    file.canonicalize().as_deref().unwrap_or(file).display().to_string()
 }
 
 /// The addresses of the agent's own sockets: listeners of the way on path, and the admin API's.

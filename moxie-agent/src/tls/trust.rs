@@ -150,6 +150,13 @@ pub fn preset_bundles(preset: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     found
 }
 
+/// Those of [`preset_bundles`] that are not the system's own, which every agent verifies with.
+#[must_use]
+pub fn private_bundles(preset: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
+    let system: Vec<PathBuf> = BUNDLE_PATHS.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+    preset_bundles(preset).into_iter().filter(|bundle| !system.contains(bundle)).collect()
+}
+
 impl Trust {
     fn set(&mut self, variable: &str, value: &Path) -> Result<(), TrustError> {
         self.variables.push((variable.to_owned(), text(value)?.to_owned()));

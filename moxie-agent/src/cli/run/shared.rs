@@ -1,7 +1,7 @@
 //! The running agent of this host, with a scope and rules that are only this run's.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use http::Method;
@@ -13,6 +13,7 @@ use crate::cli::client::{Client, encode};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{field, note};
 use crate::cli::rulefile;
+use crate::tls::trust;
 
 pub(super) struct Shared {
     client: Client,
@@ -38,7 +39,8 @@ impl Shared {
     pub(super) async fn open(rules: &[Value], cgroup: &Path, context: &Context) -> Result<Self, Unusable> {
         let client = Client::locate(context)?;
         let status = client.get("/api/v1/status").await?;
-        if let Some(why) = unfit(&status, own_netns()) {
+        let roots = trust::private_bundles(|name| context.env.text(name));
+        if let Some(why) = unfit(&status, own_netns(), &roots) {
             return Err(Unusable::Because(why));
         }
         let body = json!({"cgroup": cgroup, "mode": "observe"});
@@ -70,13 +72,18 @@ impl Shared {
 }
 
 /// What keeps this run from going through the agent with this status.
-fn unfit(status: &Value, own_netns: Option<u64>) -> Option<String> {
+fn unfit(status: &Value, own_netns: Option<u64>, roots: &[PathBuf]) -> Option<String> {
     let says = |name: &str| status.get(name).and_then(Value::as_bool).unwrap_or(false);
     if status.get("netns").and_then(Value::as_u64) != own_netns {
         return Some("it lives in another network namespace".to_owned());
     }
     if !says("diverting") {
         return Some("it is switched off (`moxie on` switches it on)".to_owned());
+    }
+    let known = status.get("upstream_ca").and_then(Value::as_array).into_iter().flatten();
+    let known: Vec<&Path> = known.filter_map(Value::as_str).map(Path::new).collect();
+    if let Some(unknown) = roots.iter().find(|root| !known.contains(&root.as_path())) {
+        return Some(format!("it does not verify with {}, which the environment names", unknown.display()));
     }
     (!says("ready")).then(|| "it is not ready (`moxie status` says why)".to_owned())
 }
@@ -137,14 +144,18 @@ mod tests {
     fn only_a_ready_agent_in_the_same_network_is_used() {
         let status =
             |netns: u64, diverting: bool, ready: bool| json!({"netns": netns, "diverting": diverting, "ready": ready});
-        assert_eq!(unfit(&status(7, true, true), Some(7)), None);
+        assert_eq!(unfit(&status(7, true, true), Some(7), &[]), None);
+        let with_roots = json!({"netns": 7, "diverting": true, "ready": true, "upstream_ca": ["/lab/a.pem"]});
+        assert_eq!(unfit(&with_roots, Some(7), &["/lab/a.pem".into()]), None);
+        let roots = ["/lab/a.pem".into(), "/lab/b.pem".into()];
+        assert!(unfit(&with_roots, Some(7), &roots).unwrap().contains("/lab/b.pem"));
         for (status, expected) in [
             (status(8, true, true), "another network namespace"),
             (status(7, false, false), "switched off"),
             (status(7, true, false), "not ready"),
             (json!({}), "another network namespace"),
         ] {
-            assert!(unfit(&status, Some(7)).unwrap().contains(expected), "{status}");
+            assert!(unfit(&status, Some(7), &[]).unwrap().contains(expected), "{status}");
         }
     }
 }
