@@ -19,6 +19,7 @@ pub mod events;
 pub mod journal;
 pub mod namespace;
 pub mod paths;
+pub mod peek;
 pub mod rulebook;
 pub mod rules;
 pub mod scope;

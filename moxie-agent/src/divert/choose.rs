@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use super::ebpf::{Ebpf, EbpfOptions};
+use super::proxy::Proxy;
 use super::{Divert, DivertError};
 use crate::chain::Chain;
 use crate::config;
@@ -44,7 +45,8 @@ impl Way {
     pub fn open(self, settings: &config::Divert) -> Result<Arc<dyn Divert>, DivertError> {
         match self {
             Self::Ebpf => Ok(Arc::new(Ebpf::load(&ebpf_options(settings))?)),
-            Self::Netfilter | Self::Proxy => Err(DivertError::NotInBuild { way: self.name() }),
+            Self::Netfilter => Err(DivertError::NotInBuild { way: self.name() }),
+            Self::Proxy => Ok(Arc::new(Proxy::open(settings.proxy, settings.stand_ins.clone())?)),
         }
     }
 }

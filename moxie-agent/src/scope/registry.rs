@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::Caller;
 use super::cgroup::{self, CgroupError, Hierarchy};
+use super::guests::{Guests, path_of_guest};
 use super::process::{self, ProcessError, ProcessTree};
 use crate::divert::{Attachment, Divert, DivertError, Origin, Terms};
 
@@ -129,6 +130,7 @@ pub struct Scopes {
     changing: Mutex<()>,
     /// By cgroup id, which the kernel does not use twice.
     paths: Cache<u64, Arc<PathBuf>>,
+    pub(super) guests: OnceLock<Guests>,
 }
 
 #[derive(Debug)]
@@ -175,7 +177,13 @@ impl Scopes {
     /// An empty registry that attaches through `divert`.
     #[must_use]
     pub fn new(divert: Arc<dyn Divert>) -> Self {
-        Self { divert, entries: ArcSwap::default(), changing: Mutex::new(()), paths: Cache::new(KNOWN_PATHS) }
+        Self {
+            divert,
+            entries: ArcSwap::default(),
+            changing: Mutex::new(()),
+            paths: Cache::new(KNOWN_PATHS),
+            guests: OnceLock::new(),
+        }
     }
 
     /// Opts in. An equal scope again gives the existing one (`false`: nothing was added). Blocks for file and bpf calls (milliseconds).
@@ -272,10 +280,10 @@ impl Scopes {
     /// Who made the connection that `origin` tells of.
     #[must_use]
     pub fn caller(&self, origin: &Origin) -> Caller {
-        let path = origin.cgroup_id.and_then(|id| self.path_of(id));
+        let path = origin.cgroup_id.and_then(|id| self.path_of(id)).or_else(|| path_of_guest(origin));
         let path = path.as_ref().map(|path| path.as_path());
         Caller {
-            scope: path.and_then(|path| self.scope_of(path)),
+            scope: path.and_then(|path| self.scope_of(path)).or_else(|| self.guests_of(origin)),
             unit: path.and_then(cgroup::unit_of),
             container: path.and_then(cgroup::container_of),
             pid: origin.pid,
@@ -304,7 +312,12 @@ impl Scopes {
     /// Counts a connection of `scope` as open until the guard is dropped.
     #[must_use]
     pub fn connection_opened(&self, scope: Option<&ScopeId>) -> OpenConnection {
-        let active = scope.and_then(|id| self.find(|entry| entry.id == *id)).map(|entry| Arc::clone(&entry.active));
+        let active = scope.and_then(|id| {
+            let entry = self.find(|entry| entry.id == *id).map(|entry| Arc::clone(&entry.active));
+            entry.or_else(|| {
+                self.guests.get().filter(|guests| guests.id == *id).map(|guests| Arc::clone(&guests.active))
+            })
+        });
         if let Some(active) = &active {
             active.fetch_add(1, Ordering::Relaxed);
         }
