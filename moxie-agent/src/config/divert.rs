@@ -72,7 +72,9 @@ struct Door(SocketAddr);
 impl Setting for Door {
     fn read(value: &Value) -> Result<Self, String> {
         let text = String::read(value)?;
-        text.parse().map(Self).map_err(|_| format!("is {text:?}: write an address and a port, as in \"127.0.0.1:8481\""))
+        text.parse()
+            .map(Self)
+            .map_err(|_| format!("is {text:?}: write an address and a port, as in \"127.0.0.1:8481\""))
     }
 }
 

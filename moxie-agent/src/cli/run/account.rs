@@ -100,6 +100,7 @@ impl Calls {
     /// Connections that were looked into are told by their exchanges.
     fn count_connection(&mut self, connection: &Value) {
         match field(connection, "/verdict").as_str() {
+            "passthrough" if field(connection, "/reason") == "upstream_failed" => self.failed += 1,
             "passthrough" => self.untouched += 1,
             "fault" => self.failed += 1,
             _ => {}

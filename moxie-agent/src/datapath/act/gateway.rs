@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -145,12 +145,22 @@ fn set_host(headers: &mut HeaderMap, authority: &Authority) {
     }
 }
 
+/// The others keep their order, which removing one by one would change.
 fn drop_proxy_headers(headers: &mut HeaderMap) {
-    let of_proxy: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("proxy-")).cloned().collect();
-    for name in of_proxy {
-        headers.remove(name);
+    let mut of_proxy = false;
+    let mut last = None;
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in std::mem::take(headers) {
+        // Further values of a name come without it.
+        if let Some(name) = name {
+            of_proxy = name.as_str().starts_with("proxy-");
+            last = Some(name);
+        }
+        if let Some(name) = last.as_ref().filter(|_| !of_proxy) {
+            kept.append(name.clone(), value);
+        }
     }
+    *headers = kept;
 }
 
 /// A refusal as an answer.
@@ -163,6 +173,8 @@ fn told(refusal: &Refusal) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -174,13 +186,24 @@ mod tests {
             ("proxy-authorization", "Basic eDp5"),
             ("authorization", "Bearer x"),
             ("connection", "keep-alive"),
+            ("cookie", "a"),
+            ("cookie", "b"),
         ] {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         set_host(&mut headers, &Authority::from_static("user@plain.example:8080"));
         drop_proxy_headers(&mut headers);
         let left: Vec<(&str, &str)> =
             headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        assert_eq!(left, [("host", "plain.example:8080"), ("authorization", "Bearer x"), ("connection", "keep-alive")]);
+        assert_eq!(
+            left,
+            [
+                ("host", "plain.example:8080"),
+                ("authorization", "Bearer x"),
+                ("connection", "keep-alive"),
+                ("cookie", "a"),
+                ("cookie", "b")
+            ]
+        );
     }
 }
