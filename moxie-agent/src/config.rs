@@ -35,6 +35,7 @@ pub use store::{Store, StoreUrl};
 pub use tls::Tls;
 pub use variables::{VARIABLES, Variable, unknown_variables};
 
+use crate::divert::Via;
 use raw::{Raw, Section};
 
 /// Everything that can be set, valid.
@@ -71,6 +72,8 @@ pub struct Flags {
     pub admin: Option<String>,
     /// `--store`.
     pub store: Option<String>,
+    /// `--via`.
+    pub via: Option<Via>,
     /// `--upstream-ca`, each; added to what the file and the variables name.
     pub upstream_ca: Vec<PathBuf>,
     /// `--seed`.
