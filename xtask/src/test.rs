@@ -87,7 +87,7 @@ fn with(mut command: Command, arguments: &[&str]) -> Command {
 }
 
 /// Names of the test programs of `moxie-tests` whose source is in `directory`.
-fn targets(directory: &str) -> Result<Vec<String>> {
+pub(crate) fn targets(directory: &str) -> Result<Vec<String>> {
     let metadata = command::read(cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata is no JSON")?;
     let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
