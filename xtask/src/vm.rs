@@ -25,7 +25,7 @@ use suite::{Built, Extent};
 /// Kernels, file systems and logs.
 const HOME: &str = "target/vm";
 /// A machine that says nothing for as long as this says nothing any more.
-const SILENCE: Duration = Duration::from_secs(300);
+const SILENCE: Duration = Duration::from_secs(600);
 /// Seconds that a step may take inside.
 const STEP: u64 = 1200;
 

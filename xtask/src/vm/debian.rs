@@ -15,7 +15,7 @@ const NEWEST: &str = "linux-image-cloud-amd64";
 /// What the name of a kernel's package begins with.
 const IMAGE: &str = "linux-image-";
 /// Further packages of one kernel: newer suites split it.
-const PARTS: [&str; 2] = ["linux-binary-", "linux-modules-"];
+const PARTS: [&str; 3] = ["linux-binary-", "linux-modules-", "linux-base-"];
 
 /// An unpacked kernel.
 pub(super) struct Unpacked {

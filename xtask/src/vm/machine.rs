@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -65,6 +65,7 @@ struct Machine {
     qemu: Child,
     lines: Receiver<String>,
     log: File,
+    begun: Instant,
 }
 
 impl Machine {
@@ -75,7 +76,7 @@ impl Machine {
         qemu.arg("-kernel").arg(image).arg("-initrd").arg(file_system).args(["-append", COMMAND_LINE]);
         let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let (qemu, lines) = start(qemu, &log)?;
-        Ok(Self { qemu, lines, log })
+        Ok(Self { qemu, lines, log, begun: command::now() })
     }
 
     fn listen(&mut self, silence: Duration, told: &mut impl FnMut(Event)) -> Result<()> {
@@ -86,7 +87,7 @@ impl Machine {
                 Err(RecvTimeoutError::Disconnected) => bail!("the machine ended before its tests did"),
                 Err(RecvTimeoutError::Timeout) => bail!("the machine has said nothing for {} s", silence.as_secs()),
             };
-            writeln!(self.log, "{line}")?;
+            writeln!(self.log, "{:>7.1} {line}", self.begun.elapsed().as_secs_f64())?;
             match console.read(&line)? {
                 Some(Event::Done) => return Ok(()),
                 Some(event) => told(event),
