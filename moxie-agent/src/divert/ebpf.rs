@@ -9,6 +9,7 @@ mod links;
 mod listeners;
 mod load;
 mod origins;
+pub mod release;
 mod routes;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
