@@ -33,6 +33,7 @@ pub use store::{Store, StoreUrl};
 pub use tls::Tls;
 pub use variables::{VARIABLES, Variable, unknown_variables};
 
+use crate::divert::Via;
 use raw::{Raw, Section};
 
 /// Everything that can be set, valid.
@@ -67,6 +68,8 @@ pub struct Flags {
     pub admin: Option<String>,
     /// `--store`.
     pub store: Option<String>,
+    /// `--via`.
+    pub via: Option<Via>,
     /// `--upstream-ca`, each; added to what the file and the variables name.
     pub upstream_ca: Vec<PathBuf>,
     /// `--seed`.

@@ -45,6 +45,9 @@ const PACKAGES: &[Package] = &[
     unless("depmod", "kmod"),
     unless("nft", "nftables"),
     package("busybox-static"),
+    // A booted systemd, and the package on it.
+    unless("dockerd", "docker.io"),
+    unless("debootstrap", "debootstrap"),
 ];
 
 /// The linker of the kernel's half: command line, and where LLVM is.

@@ -58,6 +58,9 @@ impl Raw {
         if let Some(url) = &flags.store {
             self.set("store.url", Value::String(url.clone()), "--store");
         }
+        if let Some(via) = flags.via {
+            self.set("divert.via", Value::String(via.to_string()), "--via");
+        }
         if let Some(seed) = flags.seed {
             self.set("rules.seed", Shape::Number.value(&seed.to_string()), "--seed");
         }

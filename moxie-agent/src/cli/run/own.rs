@@ -90,7 +90,12 @@ fn to_json(items: impl IntoIterator<Item = impl Serialize>) -> Result<Vec<Value>
 }
 
 fn configuration(arguments: &Arguments, context: &Context) -> Result<Config, Failure> {
-    let flags = Flags { upstream_ca: arguments.upstream_ca.clone(), seed: arguments.seed, ..Flags::default() };
+    let flags = Flags {
+        upstream_ca: arguments.upstream_ca.clone(),
+        seed: arguments.seed,
+        via: arguments.via,
+        ..Flags::default()
+    };
     let mut config = settings::load(&arguments.file, &flags, context)?;
     config.tls.upstream_ca.extend(trust::preset_bundles(|name| context.env.text(name)));
     config.drain.timeout = config.drain.timeout.min(DRAIN);
@@ -121,6 +126,10 @@ fn refused(error: BookError) -> Failure {
 impl Host for Own {
     fn name(&self) -> &'static str {
         "an agent of its own"
+    }
+
+    fn on_path(&self) -> &str {
+        &self.app.on_path
     }
 
     async fn authority_pem(&self) -> Result<String, Failure> {
