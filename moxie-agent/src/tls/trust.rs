@@ -216,6 +216,18 @@ fn compose(
     Ok(Composed { trust, pieces, roots, authority })
 }
 
+/// Whether a trust set looks at this variable of its reader.
+#[must_use]
+pub fn is_variable(name: &str) -> bool {
+    names_a_file(name) || ["SSL_CERT_DIR", "PHP_INI_SCAN_DIR", java::VARIABLE].contains(&name)
+}
+
+/// Whether this variable names a file of roots.
+#[must_use]
+pub fn names_a_file(name: &str) -> bool {
+    REPLACING.iter().any(|(variable, _)| *variable == name) || name == NIX || ADDING.contains(&name)
+}
+
 /// The roots that a child's environment names (`SSL_CERT_FILE` and friends): what `moxie run` adds to the upstream roots.
 ///
 /// Only files that exist and hold nothing but good PEM, each once. Directories (`SSL_CERT_DIR`) are left out: what only they hold is not

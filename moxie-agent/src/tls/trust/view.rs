@@ -51,7 +51,7 @@ impl View {
         self.open(path)?.metadata()
     }
 
-    pub(super) fn is_file(&self, path: &Path) -> bool {
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
         self.metadata(path).is_ok_and(|found| found.is_file())
     }
 
@@ -83,7 +83,7 @@ impl View {
     }
 
     /// Whether two names lead to one file.
-    pub(super) fn is_same(&self, one: &Path, other: &Path) -> bool {
+    pub(crate) fn is_same(&self, one: &Path, other: &Path) -> bool {
         match (self.metadata(one), self.metadata(other)) {
             (Ok(one), Ok(other)) => identity(&one) == identity(&other),
             _ => false,
