@@ -144,10 +144,9 @@ impl App {
         descriptors::raise();
         make_state_dir(state.root())?;
         let parts = Parts::build(divert, &config, &state, &store, clock).await?;
-        let listeners = parts.divert.take_listeners();
-        let own = parts::own_sockets(&listeners, admin, &config);
+        let own = parts::own_sockets(&*parts.divert, admin, &config);
         let cx = Arc::new(parts.context(&config, own)?);
-        accept::serve(listeners, &cx).map_err(AppError::Accept)?;
+        accept::serve(&cx).map_err(AppError::Accept)?;
         cx.divert.beat();
 
         let ready = Arc::new(AtomicBool::new(false));

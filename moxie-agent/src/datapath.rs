@@ -89,7 +89,7 @@ pub async fn connection(conn: Accepted, cx: Arc<Context>) {
 }
 
 async fn stages(conn: Accepted, cx: &Arc<Context>) -> Result<(), ConnError> {
-    let conn = original_dst::resolve(conn, cx).map_err(ConnError::OriginalDst)?;
+    let conn = original_dst::resolve(conn, cx).await.map_err(ConnError::OriginalDst)?;
     let conn = sniff::look(conn, cx).await.map_err(ConnError::Sniff)?;
     match decide::connection(&conn, cx) {
         Verdict::Passthrough(reason) => act::passthrough::relay(conn, reason, cx).await,

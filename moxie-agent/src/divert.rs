@@ -3,18 +3,25 @@
 pub mod ebpf;
 mod ports;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+use async_trait::async_trait;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
+
+use crate::namespace::Namespace;
 use crate::scope::cgroup::CgroupError;
 
 pub use ports::{ParsePortSetError, PortSet};
 
-/// What the kernel remembered of a connection before it changed where the connection lands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is known of a connection from before it was made to land elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Where the application wanted to go. A v4-mapped destination is given as its IPv4 address.
     pub destination: SocketAddr,
@@ -22,8 +29,40 @@ pub struct Origin {
     pub pid: Option<u32>,
     /// Cgroup v2 id of that process, if the way on path can tell.
     pub cgroup_id: Option<u64>,
-    /// The application socket's own SO_MARK; set again on the upstream socket.
+    /// The application socket's own SO_MARK; set again on the upstream socket. 0: none.
     pub mark: u32,
+    /// The application socket's type of service (IPv4) or traffic class (IPv6); set again on the upstream socket. 0: none.
+    pub tos: u8,
+    /// The address that the application had bound its socket to; the upstream socket is bound to it too.
+    pub source: Option<IpAddr>,
+    /// The application's network namespace; the upstream socket is made in it.
+    pub namespace: Arc<Namespace>,
+}
+
+impl Origin {
+    /// A connection to `destination` from `namespace`, of which nothing else is known.
+    #[must_use]
+    pub fn to(destination: SocketAddr, namespace: Arc<Namespace>) -> Self {
+        Self { destination, pid: None, cgroup_id: None, mark: 0, tos: 0, source: None, namespace }
+    }
+}
+
+/// A socket to accept diverted connections from.
+#[derive(Debug)]
+pub struct Listening {
+    /// Non-blocking, and listening.
+    pub socket: OwnedFd,
+    /// The network namespace that it is in, and with it whoever reaches it.
+    pub namespace: Arc<Namespace>,
+    /// Once cancelled: accept what waits, then close the socket, so that a dead container's namespace is not kept.
+    pub closing: CancellationToken,
+}
+
+/// How a cgroup is to be on path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// UDP to port 443 is refused where TCP to it is diverted, so that clients of HTTP/3 fall back to TCP.
+    pub refuse_quic: bool,
 }
 
 /// How often the accept loop calls [`Divert::beat`] while it makes progress.
@@ -135,9 +174,24 @@ pub enum DivertError {
 }
 
 /// Keeps a cgroup on path; dropping it takes the cgroup off path, connect hooks first.
-pub trait Attachment: Send + Sync + fmt::Debug {}
+pub trait Attachment: Send + Sync + fmt::Debug {
+    /// Follows the cgroup's processes into network namespaces that were not there at the last look, and out of those that they
+    /// have left. Blocks for a look at every process; to be called about once a second.
+    fn refresh(&self) {}
+
+    /// What keeps connections of this cgroup from being diverted though it is on path, for people, each with what to do.
+    fn obstacles(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// UDP datagrams and connects to port 443 refused so far.
+    fn quic_refused(&self) -> u64 {
+        0
+    }
+}
 
 /// A way on path. Every method may be called from any thread.
+#[async_trait]
 pub trait Divert: Send + Sync + fmt::Debug {
     /// Its name in `status` and `doctor`: `ebpf`.
     fn name(&self) -> &'static str;
@@ -146,19 +200,23 @@ pub trait Divert: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// What the kernel refused and what to do about it.
-    fn attach(&self, cgroup: &Path) -> Result<Box<dyn Attachment>, DivertError>;
+    fn attach(&self, cgroup: &Path, terms: Terms) -> Result<Box<dyn Attachment>, DivertError>;
 
-    /// The original destination of an accepted connection; `None` if the kernel has none for it (then: reset, never guess).
+    /// The original destination of a connection that was accepted in `namespace`; `None` if there is none to trust (then: reset,
+    /// never guess).
     ///
     /// # Errors
     /// The lookup itself failed.
-    fn origin(&self, accepted: std::os::fd::BorrowedFd<'_>) -> Result<Option<Origin>, DivertError>;
+    async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError>;
 
-    /// The listeners to accept from, non-blocking, each listening. Given out once: later calls give none.
+    /// The listeners to accept from: those there are, then others as network namespaces join. Given out once.
     ///
     /// To end without costing anyone a connection: first [`Divert::set_enabled`] off (or drop every [`Attachment`]), then accept
     /// what still waits, then close them.
-    fn take_listeners(&self) -> Vec<OwnedFd>;
+    fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>>;
+
+    /// Where its listeners are, in each namespace that has any: addresses that are never dialled.
+    fn listener_addresses(&self) -> Vec<SocketAddr>;
 
     /// The kill switch: off sends every new connection direct, at once.
     ///

@@ -17,6 +17,7 @@ pub mod divert;
 pub mod drain;
 pub mod events;
 pub mod journal;
+pub mod namespace;
 pub mod paths;
 pub mod rulebook;
 pub mod rules;

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use moxie_agent::divert::ebpf::EbpfOptions;
-use moxie_agent::divert::{Divert as _, DivertError, PortSet};
+use moxie_agent::divert::{Divert as _, DivertError, PortSet, Terms};
 use moxie_agent::scope::cgroup::{Hierarchy, RunCgroup};
 use moxie_agent::scope::process::ProcessTree;
 
@@ -137,7 +137,7 @@ fn nested_scopes_divert_once() {
     let (cgroup, _held) = agent.scope();
     let inner = cgroup.path().join("inner");
     std::fs::create_dir(&inner).unwrap();
-    let _held_inside = agent.divert().attach(&inner).unwrap();
+    let _held_inside = agent.divert().attach(&inner, Terms::default()).unwrap();
     let mut client = lab.client(Some(&cgroup));
     client.move_to(&inner);
     assert_eq!(client.ask(&format!("tcp {V4}")), said(DIVERTED, V4));
@@ -269,9 +269,9 @@ fn a_cgroup_that_contains_the_agent_is_refused() {
     let agent = Agent::start(&lab, EbpfOptions::default());
     let hierarchy = Hierarchy::find().unwrap();
     let own = hierarchy.of_process(std::process::id()).unwrap();
-    let refused = agent.divert().attach(&own);
+    let refused = agent.divert().attach(&own, Terms::default());
     assert!(matches!(refused, Err(DivertError::ContainsAgent { .. })), "{refused:?}");
-    let refused = agent.divert().attach(hierarchy.root());
+    let refused = agent.divert().attach(hierarchy.root(), Terms::default());
     assert!(matches!(refused, Err(DivertError::Cgroup(_))), "{refused:?}");
 }
 
@@ -283,7 +283,7 @@ fn a_process_tree_is_diverted_and_put_back() {
     let mut client = lab.client(Some(&cgroup));
     let tree = ProcessTree::isolate(client.pid()).unwrap();
     let made = tree.path().to_owned();
-    let held = agent.divert().attach(&made).unwrap();
+    let held = agent.divert().attach(&made, Terms::default()).unwrap();
     assert_eq!(client.ask(&format!("tcp {V4}")), said(DIVERTED, V4));
     drop(held);
     assert_eq!(client.ask(&format!("tcp {V4}")), said(DIRECT, V4));
@@ -334,7 +334,7 @@ fn two_agents_do_not_take_each_others_connections() {
     let (cgroup, _held) = outer.scope();
     let inside = cgroup.path().join("inside");
     std::fs::create_dir(&inside).unwrap();
-    let _held_inside = inner.divert().attach(&inside).unwrap();
+    let _held_inside = inner.divert().attach(&inside, Terms::default()).unwrap();
     let mut client = lab.client(Some(&cgroup));
     assert_eq!(client.ask(&format!("tcp {V4}")), said(DIVERTED, V4));
     assert_eq!((outer.accepted(), inner.accepted()), (1, 0));

@@ -1,20 +1,25 @@
 //! An agent in this process: every connection to its front door wants to go where the test says.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use moxie_agent::app::{AdminDoors, App, Options};
 use moxie_agent::clock::Clock;
 use moxie_agent::config::{self, Flags};
-use moxie_agent::divert::{Attachment, Divert, DivertError, Origin};
+use moxie_agent::divert::{Attachment, Divert, DivertError, Listening, Origin, Terms};
 use moxie_agent::journal::{Connection, Exchange, Filter};
+use moxie_agent::namespace::Namespace;
 use moxie_agent::paths::StateDir;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what must come.
 pub const BOUND: Duration = Duration::from_secs(10);
@@ -22,6 +27,7 @@ pub const BOUND: Duration = Duration::from_secs(10);
 /// A way on path that knows one destination, or none.
 #[derive(Debug)]
 struct Fixed {
+    door: SocketAddr,
     listener: Mutex<Option<OwnedFd>>,
     destination: Option<SocketAddr>,
     enabled: AtomicBool,
@@ -32,21 +38,30 @@ struct Nothing;
 
 impl Attachment for Nothing {}
 
+#[async_trait]
 impl Divert for Fixed {
     fn name(&self) -> &'static str {
         "fixed"
     }
 
-    fn attach(&self, _: &Path) -> Result<Box<dyn Attachment>, DivertError> {
+    fn attach(&self, _: &Path, _: Terms) -> Result<Box<dyn Attachment>, DivertError> {
         Ok(Box::new(Nothing))
     }
 
-    fn origin(&self, _: BorrowedFd<'_>) -> Result<Option<Origin>, DivertError> {
-        Ok(self.destination.map(|destination| Origin { destination, pid: None, cgroup_id: None, mark: 0 }))
+    async fn origin(&self, _: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
+        Ok(self.destination.map(|destination| Origin::to(destination, Arc::clone(namespace))))
     }
 
-    fn take_listeners(&self) -> Vec<OwnedFd> {
-        self.listener.lock().unwrap().take().into_iter().collect()
+    fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>> {
+        let (sender, receiver) = unbounded_channel();
+        let socket = self.listener.lock().unwrap().take()?;
+        let namespace = Namespace::own().unwrap();
+        sender.send(Listening { socket, namespace, closing: CancellationToken::new() }).unwrap();
+        Some(receiver)
+    }
+
+    fn listener_addresses(&self) -> Vec<SocketAddr> {
+        vec![self.door]
     }
 
     fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
@@ -82,7 +97,7 @@ impl Agent {
     pub async fn start(destination: Option<SocketAddr>, roots: Option<&Path>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let door = listener.local_addr().unwrap();
-        let divert = Fixed { listener: Mutex::new(Some(listener.into())), destination, enabled: true.into() };
+        let divert = Fixed { door, listener: Mutex::new(Some(listener.into())), destination, enabled: true.into() };
         let state = tempfile::tempdir().unwrap();
         let flags = Flags { upstream_ca: roots.into_iter().map(Path::to_path_buf).collect(), ..Flags::default() };
         let options = Options {

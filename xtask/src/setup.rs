@@ -40,6 +40,9 @@ const PACKAGES: &[Package] = &[
     package("python3-requests"),
     package("python3-httpx"),
     package("python3-venv"),
+    // A booted systemd, and the package on it.
+    unless("dockerd", "docker.io"),
+    unless("debootstrap", "debootstrap"),
 ];
 
 /// The linker of the kernel's half: command line, and where LLVM is.

@@ -9,24 +9,28 @@ mod serve;
 mod surroundings;
 mod ui;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tower::ServiceExt;
 
 use super::{Access, AdminState, Door, Facts, router};
 use crate::clock::Clock;
-use crate::divert::{Attachment, Divert, DivertError, Origin};
+use crate::divert::{Attachment, Divert, DivertError, Listening, Origin, Terms};
 use crate::drain::Drain;
 use crate::events::Events;
 use crate::journal::Journal;
+use crate::namespace::Namespace;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
 use crate::store::Store;
@@ -43,17 +47,21 @@ struct Pinned;
 
 impl Attachment for Pinned {}
 
+#[async_trait]
 impl Divert for Paper {
     fn name(&self) -> &'static str {
         "paper"
     }
-    fn attach(&self, _: &Path) -> Result<Box<dyn Attachment>, DivertError> {
+    fn attach(&self, _: &Path, _: Terms) -> Result<Box<dyn Attachment>, DivertError> {
         Ok(Box::new(Pinned))
     }
-    fn origin(&self, _: BorrowedFd<'_>) -> Result<Option<Origin>, DivertError> {
+    async fn origin(&self, _: &TcpStream, _: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
         Ok(None)
     }
-    fn take_listeners(&self) -> Vec<OwnedFd> {
+    fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>> {
+        None
+    }
+    fn listener_addresses(&self) -> Vec<SocketAddr> {
         Vec::new()
     }
     fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {

@@ -1,14 +1,12 @@
 //! The parts of an agent, built one from another.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::net::TcpListener;
 
 use super::{AdminDoors, AppError, token};
@@ -178,9 +176,8 @@ fn canonical(file: &Path) -> String {
 }
 
 /// The addresses of the agent's own sockets: listeners of the way on path, and the admin API's.
-pub(super) fn own_sockets(listeners: &[OwnedFd], admin: AdminDoors, config: &Config) -> Vec<SocketAddr> {
-    let bound = |listener: &OwnedFd| SockRef::from(&listener.as_fd()).local_addr().ok()?.as_socket();
-    let mut own: Vec<SocketAddr> = listeners.iter().filter_map(bound).collect();
+pub(super) fn own_sockets(divert: &dyn Divert, admin: AdminDoors, config: &Config) -> Vec<SocketAddr> {
+    let mut own = divert.listener_addresses();
     if admin == AdminDoors::Open {
         own.push(config.admin.addr);
     }

@@ -4,18 +4,23 @@
 
 use std::io;
 use std::net::TcpListener as StdListener;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::record::ConnectionLog;
 use crate::descriptors;
-use crate::divert::HEARTBEAT;
+use crate::divert::{HEARTBEAT, Listening};
+use crate::namespace::Namespace;
+use pulse::{Beating, Pulse};
+
+mod pulse;
 
 /// Pause after an accept() that failed for want of descriptors or memory.
 const RECOVERY: Duration = Duration::from_millis(50);
@@ -27,43 +32,72 @@ const DESCRIPTORS_EACH: u64 = 3;
 pub struct Accepted {
     /// The application's side.
     pub stream: TcpStream,
+    /// The network namespace that it came from.
+    pub namespace: Arc<Namespace>,
     /// Its record, written when the last holder lets go.
     pub log: Arc<ConnectionLog>,
 }
 
-/// Starts one accept loop per listener under the context's drain.
+/// Starts one accept loop per listener under the context's drain: for those that are there on return, for others as they come.
 ///
 /// # Errors
 /// A listener that the runtime does not take.
-pub fn serve(listeners: Vec<OwnedFd>, cx: &Arc<Context>) -> io::Result<()> {
-    for (index, listener) in listeners.into_iter().enumerate() {
-        let listener = StdListener::from(listener);
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
-        let beats = if index == 0 { Beats::Sent } else { Beats::LeftToOthers };
-        cx.drain.spawn(accept_loop(listener, beats, Arc::clone(cx)));
+pub fn serve(cx: &Arc<Context>) -> io::Result<()> {
+    let Some(mut listeners) = cx.divert.take_listeners() else { return Ok(()) };
+    let pulse = Arc::new(Pulse::default());
+    while let Ok(listening) = listeners.try_recv() {
+        start(listening, &pulse, cx)?;
     }
+    cx.drain.spawn(follow(listeners, pulse, Arc::clone(cx)));
     Ok(())
 }
 
-/// Whether a loop sends the heartbeat: one does, since all of them share the runtime whose progress it proves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beats {
-    Sent,
-    LeftToOthers,
+/// Takes listeners of namespaces that join later.
+async fn follow(mut listeners: UnboundedReceiver<Listening>, pulse: Arc<Pulse>, cx: Arc<Context>) {
+    loop {
+        tokio::select! {
+            () = cx.drain.started() => return,
+            listening = listeners.recv() => match listening {
+                None => return,
+                Some(listening) => {
+                    let namespace = listening.namespace.id().inode();
+                    if let Err(error) = start(listening, &pulse, &cx) {
+                        tracing::warn!(%error, namespace, "listener not served; its namespace goes direct");
+                    }
+                }
+            },
+        }
+    }
 }
 
-async fn accept_loop(listener: TcpListener, beats: Beats, cx: Arc<Context>) {
+fn start(listening: Listening, pulse: &Arc<Pulse>, cx: &Arc<Context>) -> io::Result<()> {
+    let listener = StdListener::from(listening.socket);
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let served = Served { listener, namespace: listening.namespace, closing: listening.closing };
+    cx.drain.spawn(accept_loop(served, pulse.join(), Arc::clone(cx)));
+    Ok(())
+}
+
+/// A listener of one namespace.
+struct Served {
+    listener: TcpListener,
+    namespace: Arc<Namespace>,
+    closing: CancellationToken,
+}
+
+async fn accept_loop(served: Served, beating: Beating, cx: Arc<Context>) {
     let limit = connection_limit();
     let mut tick = interval(HEARTBEAT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             biased;
-            () = cx.drain.started() => return admit_waiting(&listener, &cx),
-            _ = tick.tick(), if beats == Beats::Sent => beat(&cx, limit),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => admit(stream, &cx),
+            () = cx.drain.started() => return admit_waiting(&served, &cx),
+            () = served.closing.cancelled() => return admit_waiting(&served, &cx),
+            _ = tick.tick() => if beating.is_due() { beat(&cx, limit) },
+            accepted = served.listener.accept() => match accepted {
+                Ok((stream, _)) => admit(stream, &served, &cx),
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     sleep(RECOVERY).await;
@@ -74,9 +108,9 @@ async fn accept_loop(listener: TcpListener, beats: Beats, cx: Arc<Context>) {
 }
 
 /// Takes what the kernel has sent here already, so that closing the listener resets nobody.
-fn admit_waiting(listener: &TcpListener, cx: &Arc<Context>) {
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        admit(stream, cx);
+fn admit_waiting(served: &Served, cx: &Arc<Context>) {
+    while let Some(Ok((stream, _))) = served.listener.accept().now_or_never() {
+        admit(stream, served, cx);
     }
 }
 
@@ -95,10 +129,10 @@ fn connection_limit() -> u64 {
     descriptors::limit() / DESCRIPTORS_EACH * 9 / 10
 }
 
-fn admit(stream: TcpStream, cx: &Arc<Context>) {
+fn admit(stream: TcpStream, served: &Served, cx: &Arc<Context>) {
     // A failure here means the peer is gone already; the next stage finds out.
     let _ = stream.set_nodelay(true);
     let log = ConnectionLog::open(cx);
-    let conn = super::connection(Accepted { stream, log }, Arc::clone(cx));
+    let conn = super::connection(Accepted { stream, namespace: Arc::clone(&served.namespace), log }, Arc::clone(cx));
     cx.drain.spawn(conn);
 }

@@ -2,7 +2,6 @@
 //!
 //! In: `Accepted`. Out: `Located`. Never: guesses a destination; without a trusted one the client is reset and counted.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -13,6 +12,7 @@ use super::downstream::reset;
 use super::record::ConnectionLog;
 use crate::divert::{DivertError, Origin};
 use crate::journal::Reason;
+use crate::namespace::Namespace;
 
 /// A connection whose caller and destination are known.
 #[derive(Debug)]
@@ -52,9 +52,9 @@ impl Error {
 ///
 /// # Errors
 /// There is none to trust; the client has been reset.
-pub fn resolve(conn: Accepted, cx: &Context) -> Result<Located, Error> {
-    let Accepted { stream, log } = conn;
-    match locate(&stream, cx) {
+pub async fn resolve(conn: Accepted, cx: &Context) -> Result<Located, Error> {
+    let Accepted { stream, namespace, log } = conn;
+    match locate(&stream, &namespace, cx).await {
         Ok(origin) => {
             log.located(&origin, cx.scopes.caller(&origin), &cx.scopes);
             Ok(Located { stream, origin, log })
@@ -66,8 +66,8 @@ pub fn resolve(conn: Accepted, cx: &Context) -> Result<Located, Error> {
     }
 }
 
-fn locate(stream: &TcpStream, cx: &Context) -> Result<Origin, Error> {
-    let origin = cx.divert.origin(stream.as_fd()).map_err(Error::Lookup)?.ok_or(Error::Unknown)?;
+async fn locate(stream: &TcpStream, namespace: &Arc<Namespace>, cx: &Context) -> Result<Origin, Error> {
+    let origin = cx.divert.origin(stream, namespace).await.map_err(Error::Lookup)?.ok_or(Error::Unknown)?;
     if cx.upstream.is_own(origin.destination) {
         return Err(Error::OwnSocket(origin.destination));
     }

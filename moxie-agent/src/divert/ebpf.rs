@@ -11,14 +11,19 @@ mod load;
 mod origins;
 mod routes;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use moxie_common::{Counter, Mark, Tag};
+use async_trait::async_trait;
+use moxie_common::{Counter, Mark, PORTS_PER_LISTENER_SET, Tag};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Attachment, Divert, DivertError, Origin, PortSet};
+use super::{Attachment, Divert, DivertError, Listening, Origin, PortSet, Terms};
+use crate::namespace::Namespace;
 use crate::paths::FIRST_LISTENER_PORT;
 use crate::scope::cgroup::Hierarchy;
 use control::Controls;
@@ -98,14 +103,27 @@ impl Ebpf {
     pub fn first_listener_port(&self) -> u16 {
         self.controls.first_port()
     }
+
+    /// What [`Divert::origin`] gives, at once.
+    ///
+    /// # Errors
+    /// The kernel refused the lookup.
+    pub fn origin_of(
+        &self,
+        accepted: BorrowedFd<'_>,
+        namespace: &Arc<Namespace>,
+    ) -> Result<Option<Origin>, DivertError> {
+        self.origins.of(accepted, namespace)
+    }
 }
 
+#[async_trait]
 impl Divert for Ebpf {
     fn name(&self) -> &'static str {
         "ebpf"
     }
 
-    fn attach(&self, cgroup: &Path) -> Result<Box<dyn Attachment>, DivertError> {
+    fn attach(&self, cgroup: &Path, _terms: Terms) -> Result<Box<dyn Attachment>, DivertError> {
         let cgroup = self.hierarchy.resolve(cgroup)?;
         if self.home.path().starts_with(&cgroup) {
             return Err(DivertError::ContainsAgent { cgroup, agent: self.home.path().to_owned() });
@@ -113,12 +131,18 @@ impl Divert for Ebpf {
         Ok(Box::new(self.programs.attach(&cgroup)?))
     }
 
-    fn origin(&self, accepted: BorrowedFd<'_>) -> Result<Option<Origin>, DivertError> {
-        self.origins.of(accepted)
+    async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
+        self.origin_of(accepted.as_fd(), namespace)
     }
 
-    fn take_listeners(&self) -> Vec<OwnedFd> {
+    fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>> {
         lock(&self.listeners).take()
+    }
+
+    fn listener_addresses(&self) -> Vec<SocketAddr> {
+        let first = self.first_listener_port();
+        let ports = first..first.saturating_add(PORTS_PER_LISTENER_SET);
+        ports.flat_map(|port| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]).collect()
     }
 
     fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {

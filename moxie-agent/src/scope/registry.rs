@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::Caller;
 use super::cgroup::{self, CgroupError, Hierarchy};
 use super::process::{self, ProcessError, ProcessTree};
-use crate::divert::{Attachment, Divert, DivertError, Origin};
+use crate::divert::{Attachment, Divert, DivertError, Origin, Terms};
 
 /// Opaque name of a scope.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -224,8 +224,10 @@ impl Scopes {
 
     fn hold(&self, path: &Path, tree: Option<ProcessTree>) -> Result<Hold, ScopeError> {
         let cgroup_id = cgroup::id_of(path)?;
-        let attachment =
-            self.divert.attach(path).map_err(|source| ScopeError::Divert { path: path.to_owned(), source })?;
+        let attachment = self
+            .divert
+            .attach(path, Terms::default())
+            .map_err(|source| ScopeError::Divert { path: path.to_owned(), source })?;
         Ok(Hold { _attachment: attachment, cgroup_id, _tree: tree })
     }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -65,20 +67,35 @@ impl Upstream {
         if self.is_own(destination) {
             return Err(DialError::OwnSocket(destination));
         }
-        let socket = self.socket(origin).map_err(|source| DialError::Socket { destination, source })?;
+        let socket = self.socket(origin).await.map_err(|source| DialError::Socket { destination, source })?;
         let stream = socket.connect(destination).await.map_err(|source| DialError::Connect { destination, source })?;
         // Only a socket that is already dead refuses; reading from it will tell.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
 
-    fn socket(&self, origin: &Origin) -> io::Result<TcpSocket> {
-        let socket = if origin.destination.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    /// In the application's namespace, with what it had set on its own socket.
+    async fn socket(&self, origin: &Origin) -> io::Result<TcpSocket> {
+        let socket = origin.namespace.socket_to(origin.destination).await?;
         let mark = if origin.mark == 0 { self.mark } else { Some(origin.mark) };
         if let Some(mark) = mark {
             SockRef::from(&socket).set_mark(mark)?;
         }
+        set_tos(&socket, origin)?;
+        if let Some(source) = origin.source {
+            // The port is chosen at connect(), when the destination is known: two connections may share one.
+            setsockopt(&socket, IpBindAddressNoPort, &true)?;
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
         Ok(socket)
+    }
+}
+
+fn set_tos(socket: &TcpSocket, origin: &Origin) -> io::Result<()> {
+    match origin.tos {
+        0 => Ok(()),
+        tos if origin.destination.is_ipv4() => SockRef::from(socket).set_tos_v4(tos.into()),
+        class => SockRef::from(socket).set_tclass_v6(class.into()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::iter;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -12,7 +13,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use moxie_agent::divert::ebpf::{Ebpf, EbpfOptions};
-use moxie_agent::divert::{Attachment, Divert, Origin};
+use moxie_agent::divert::{Attachment, Divert, Origin, Terms};
+use moxie_agent::namespace::Namespace;
 use moxie_agent::scope::cgroup::{Hierarchy, RunCgroup, move_process};
 use moxie_common::PORTS_PER_LISTENER_SET;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -232,9 +234,11 @@ struct Seen {
 impl Agent {
     pub(crate) fn start(lab: &Lab, options: EbpfOptions) -> Self {
         let divert = Arc::new(lab.inside(|| Ebpf::load(&options)).unwrap_or_else(|error| panic!("{}", chain(&error))));
-        let listeners: Vec<TcpListener> = divert.take_listeners().into_iter().map(TcpListener::from).collect();
+        let mut waiting = divert.take_listeners().expect("given out once");
+        let listeners: Vec<TcpListener> =
+            iter::from_fn(|| waiting.try_recv().ok()).map(|it| it.socket.into()).collect();
         assert_eq!(listeners.len(), 2 * usize::from(PORTS_PER_LISTENER_SET));
-        assert!(divert.take_listeners().is_empty(), "given out once");
+        assert!(divert.take_listeners().is_none(), "given out once");
         let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
         divert.beat();
         let acceptor = thread::spawn({
@@ -245,7 +249,7 @@ impl Agent {
                         divert.beat();
                     }
                 };
-                accept_from(&listeners, &stop, beat, |stream| seen.meet(stream, &*divert));
+                accept_from(&listeners, &stop, beat, |stream| seen.meet(stream, &divert));
             }
         });
         Self { divert, seen, stop, acceptor: Some(acceptor) }
@@ -262,7 +266,8 @@ impl Agent {
     /// A new cgroup, on path.
     pub(crate) fn scope(&self) -> (RunCgroup, Box<dyn Attachment>) {
         let cgroup = RunCgroup::create().unwrap();
-        let held = self.divert.attach(cgroup.path()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let held =
+            self.divert.attach(cgroup.path(), Terms::default()).unwrap_or_else(|error| panic!("{}", chain(&error)));
         (cgroup, held)
     }
 
@@ -283,7 +288,7 @@ impl Agent {
     }
 
     pub(crate) fn last_origin(&self) -> Option<Origin> {
-        *self.seen.origins().last().expect("a connection")
+        self.seen.origins().last().expect("a connection").clone()
     }
 
     /// Whether a connection to `destination` was accepted.
@@ -321,8 +326,8 @@ impl Seen {
         self.origins.lock().unwrap()
     }
 
-    fn meet(&self, mut stream: TcpStream, divert: &dyn Divert) {
-        let origin = divert.origin(stream.as_fd()).unwrap();
+    fn meet(&self, mut stream: TcpStream, divert: &Ebpf) {
+        let origin = divert.origin_of(stream.as_fd(), &Namespace::own().unwrap()).unwrap();
         self.origins().push(origin);
         // A client that has gone already wants no answer.
         let _ = stream.write_all(DIVERTED.as_bytes());

@@ -4,14 +4,18 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use moxie_common::{Mark, PORTS_PER_LISTENER_SET};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::routes::Routes;
-use crate::divert::DivertError;
+use crate::divert::{DivertError, Listening};
+use crate::namespace::Namespace;
 
 /// From one block of ports to the next.
 const STRIDE: u16 = 16;
@@ -25,7 +29,7 @@ const ROUTES_GOOD_FOR: Duration = Duration::from_secs(1);
 /// The listeners of one network namespace.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    waiting: Vec<OwnedFd>,
+    waiting: Option<UnboundedReceiver<Listening>>,
     first_port: u16,
     v6: Option<ListenersV6>,
 }
@@ -56,6 +60,8 @@ impl Listeners {
     }
 
     fn open_block(first_port: u16, mark: Mark) -> Result<Self, DivertError> {
+        let namespace = Namespace::own()
+            .map_err(|source| DivertError::Listen { address: (Ipv4Addr::LOCALHOST, first_port).into(), source })?;
         let mut waiting = Vec::new();
         for port in ports(first_port) {
             waiting.push(listen((Ipv4Addr::LOCALHOST, port).into(), mark)?.into());
@@ -68,7 +74,7 @@ impl Listeners {
                 waiting.push(copy.into());
             }
         }
-        let mut listeners = Self { waiting, first_port, v6 };
+        let mut listeners = Self { waiting: Some(waiting_in(namespace, waiting)), first_port, v6 };
         listeners.refresh_v6();
         Ok(listeners)
     }
@@ -78,8 +84,8 @@ impl Listeners {
     }
 
     /// The listeners to accept from, once.
-    pub(super) fn take(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.waiting)
+    pub(super) fn take(&mut self) -> Option<UnboundedReceiver<Listening>> {
+        self.waiting.take()
     }
 
     /// Lets IPv6 destinations be diverted exactly while there is a route to any; looks at most once a second.
@@ -128,6 +134,16 @@ impl ListenersV6 {
         }
         self.mark = mark;
     }
+}
+
+fn waiting_in(namespace: Arc<Namespace>, sockets: Vec<OwnedFd>) -> UnboundedReceiver<Listening> {
+    let (sender, receiver) = unbounded_channel();
+    for socket in sockets {
+        let listening = Listening { socket, namespace: Arc::clone(&namespace), closing: CancellationToken::new() };
+        // The receiver is held right here.
+        let _ = sender.send(listening);
+    }
+    receiver
 }
 
 fn ports(first: u16) -> impl Iterator<Item = u16> {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use aya::Ebpf as Object;
 use aya::maps::{MapData, MapError, SkStorage};
@@ -9,6 +10,7 @@ use moxie_common::names;
 
 use super::load;
 use crate::divert::{DivertError, Origin};
+use crate::namespace::Namespace;
 
 /// The storage, seen from user space: its keys are the descriptors of the accepted sockets.
 #[derive(Debug)]
@@ -19,22 +21,25 @@ impl Origins {
         load::take_map(object, names::ORIGINS).map(Self)
     }
 
-    pub(super) fn of(&self, accepted: BorrowedFd<'_>) -> Result<Option<Origin>, DivertError> {
+    pub(super) fn of(
+        &self,
+        accepted: BorrowedFd<'_>,
+        namespace: &Arc<Namespace>,
+    ) -> Result<Option<Origin>, DivertError> {
         match self.0.get(&accepted, 0) {
-            Ok(origin) => Ok(Some(origin.into())),
+            Ok(origin) => Ok(Some(known(origin, Arc::clone(namespace)))),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(source) => Err(DivertError::Map { operation: "read", map: names::ORIGINS, source: source.into() }),
         }
     }
 }
 
-impl From<moxie_common::Origin> for Origin {
-    fn from(origin: moxie_common::Origin) -> Self {
-        Self {
-            destination: SocketAddr::new(IpAddr::from(origin.address), origin.port()),
-            pid: Some(origin.pid),
-            cgroup_id: Some(origin.cgroup_id),
-            mark: origin.mark,
-        }
+fn known(origin: moxie_common::Origin, namespace: Arc<Namespace>) -> Origin {
+    let destination = SocketAddr::new(IpAddr::from(origin.address), origin.port());
+    Origin {
+        pid: Some(origin.pid),
+        cgroup_id: Some(origin.cgroup_id),
+        mark: origin.mark,
+        ..Origin::to(destination, namespace)
     }
 }

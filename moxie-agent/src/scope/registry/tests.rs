@@ -1,9 +1,15 @@
 //! Tests of scopes going in and out of force.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::net::SocketAddr;
 use std::process::{Child, Command};
 
+use async_trait::async_trait;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+
 use super::*;
+use crate::divert::Listening;
+use crate::namespace::Namespace;
 use crate::scope::cgroup::RunCgroup;
 
 /// Attaches anything but what it was told to refuse, and remembers what is attached now.
@@ -24,21 +30,25 @@ impl Drop for Held {
     }
 }
 
+#[async_trait]
 impl Divert for Pretence {
     fn name(&self) -> &'static str {
         "pretence"
     }
-    fn attach(&self, cgroup: &Path) -> Result<Box<dyn Attachment>, DivertError> {
+    fn attach(&self, cgroup: &Path, _: Terms) -> Result<Box<dyn Attachment>, DivertError> {
         if self.refuses {
             return Err(DivertError::NoKernelHalf);
         }
         lock(&self.attached).push(cgroup.to_owned());
         Ok(Box::new(Held(Arc::clone(&self.attached), cgroup.to_owned())))
     }
-    fn origin(&self, _accepted: BorrowedFd<'_>) -> Result<Option<Origin>, DivertError> {
+    async fn origin(&self, _: &TcpStream, _: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
         Ok(None)
     }
-    fn take_listeners(&self) -> Vec<OwnedFd> {
+    fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>> {
+        None
+    }
+    fn listener_addresses(&self) -> Vec<SocketAddr> {
         Vec::new()
     }
     fn set_enabled(&self, _enabled: bool) -> Result<(), DivertError> {
@@ -120,7 +130,8 @@ fn spec(path: &Path, mode: Mode) -> ScopeSpec {
 
 fn origin(cgroup: &Path, pid: u32) -> Origin {
     let destination = "198.51.100.7:443".parse().unwrap();
-    Origin { destination, pid: Some(pid), cgroup_id: Some(cgroup::id_of(cgroup).unwrap()), mark: 0 }
+    let cgroup_id = Some(cgroup::id_of(cgroup).unwrap());
+    Origin { pid: Some(pid), cgroup_id, ..Origin::to(destination, Namespace::own().unwrap()) }
 }
 
 #[test]
