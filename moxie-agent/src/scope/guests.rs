@@ -31,6 +31,11 @@ impl Scopes {
         origin.asked.as_ref().and(self.guests.get()).map(|guests| guests.id.clone())
     }
 
+    /// The count of the proxy's open connections, if `id` is its scope.
+    pub(super) fn active_guests(&self, id: &ScopeId) -> Option<Arc<AtomicU64>> {
+        self.guests.get().filter(|guests| guests.id == *id).map(|guests| Arc::clone(&guests.active))
+    }
+
     /// Connections of the proxy's scope that are open now.
     #[must_use]
     pub fn open_guests(&self) -> u64 {

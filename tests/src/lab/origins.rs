@@ -112,7 +112,7 @@ pub struct Origins {
 
 impl Origins {
     /// Starts every place inside `network`, which has the addresses already.
-    pub(super) fn start(network: &Network, trusted: &Authority, unknown: &Authority) -> Result<Self> {
+    pub(crate) fn start(network: &Network, trusted: &Authority, unknown: &Authority) -> Result<Self> {
         Self::start_on(trusted, unknown, |place, port| {
             let address = SocketAddr::new(place.address.parse::<IpAddr>()?, port);
             network.enter(|| std::net::TcpListener::bind(address).context("cannot listen in the lab"))
