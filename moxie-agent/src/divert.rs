@@ -1,5 +1,6 @@
 //! How connections reach the agent: one trait, one file per way.
 
+mod choose;
 pub mod ebpf;
 mod ports;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::namespace::Namespace;
 use crate::scope::cgroup::CgroupError;
 
+pub use choose::{NoWay, Opened, ParseViaError, PassedOver, Via, Way, open};
 pub use ports::{ParsePortSetError, PortSet};
 
 /// What is known of a connection from before it was made to land elsewhere.
@@ -76,6 +78,12 @@ pub enum DivertError {
         "this build has no kernel half; use a build with the `ebpf` feature: `cargo xtask setup`, then `cargo build`"
     )]
     NoKernelHalf,
+    /// This build knows the way by name only.
+    #[error("this build cannot divert by {way}; use a newer one, or another way")]
+    NotInBuild {
+        /// Its name.
+        way: &'static str,
+    },
     /// The kernel is older than the hooks that are needed.
     #[error("Linux {found} is too old to divert with eBPF: 5.10 is the oldest that works, 5.15 the oldest supported")]
     KernelTooOld {
@@ -216,7 +224,7 @@ pub trait Attachment: Send + Sync + fmt::Debug {
 /// A way on path. Every method may be called from any thread.
 #[async_trait]
 pub trait Divert: Send + Sync + fmt::Debug {
-    /// Its name in `status` and `doctor`: `ebpf`.
+    /// Its name in `status` and `doctor`, as of [`Way::name`].
     fn name(&self) -> &'static str;
 
     /// Puts a cgroup (and everything below it) on path.
