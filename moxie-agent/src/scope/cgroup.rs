@@ -215,6 +215,18 @@ pub fn find_below(top: &Path, id: u64) -> Option<PathBuf> {
     children(top).into_iter().find_map(|child| find_below(&child, id))
 }
 
+/// A directory and every one below it, those above first. Directories that vanish meanwhile are passed over.
+pub(crate) fn with_descendants(top: &Path) -> Vec<PathBuf> {
+    let mut found = vec![top.to_owned()];
+    let mut next = 0;
+    while let Some(path) = found.get(next) {
+        let below = children(path);
+        found.extend(below);
+        next += 1;
+    }
+    found
+}
+
 /// The processes directly in a cgroup.
 ///
 /// # Errors
