@@ -7,6 +7,7 @@ pub mod guests;
 mod place;
 pub mod process;
 pub mod registry;
+pub mod runtime;
 pub mod spec;
 mod systemd;
 pub mod view;
