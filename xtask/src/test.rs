@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::{self, cargo};
-use crate::{setup, tidy};
+use crate::{setup, tidy, vm};
 
 /// Where each step's output is kept.
 const LOGS: &str = "target/xtask";
@@ -44,6 +44,7 @@ pub(crate) fn run() -> Result<()> {
     let build = cargo(&["build", "-p", "moxie-agent", "--bin", "moxie"]);
     if summary.command("build", build) == Came::Passed {
         code(&mut summary)?;
+        kernels(&mut summary);
     }
     summary.tell()
 }
@@ -79,6 +80,13 @@ fn code(summary: &mut Summary) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The core of the end-to-end tests on the oldest and the newest kernel: what one verifier takes, another may refuse.
+fn kernels(summary: &mut Summary) {
+    for kernel in [vm::OLDEST, vm::NEWEST] {
+        summary.own(&format!("kernel {kernel} in a virtual machine"), || vm::core(kernel));
+    }
 }
 
 fn with(mut command: Command, arguments: &[&str]) -> Command {
