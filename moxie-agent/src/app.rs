@@ -23,6 +23,7 @@ use crate::journal::{Journal, Writer};
 use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
+use crate::scope::watch::Watch;
 use crate::store::{Store, StoreError};
 use crate::tls::authority::AuthorityError;
 use crate::tls::originate::RootsError;
@@ -122,6 +123,8 @@ pub struct App {
     drain: Drain,
     drain_timeout: Duration,
     admin_drain: Drain,
+    /// Cgroups as they appear; an agent without doors has no scope that could match a later one.
+    _watch: Option<Watch>,
 }
 
 impl App {
@@ -148,7 +151,7 @@ impl App {
         let Options { config, state, store, admin, clock } = options;
         descriptors::raise();
         make_state_dir(state.root())?;
-        let parts = Parts::build(divert, &config, &state, &store, clock).await?;
+        let parts = Parts::build(divert, &config, &state, &store, admin, clock).await?;
         let own = parts::own_sockets(&*parts.divert, admin, &config);
         let cx = Arc::new(parts.context(&config, own)?);
         accept::serve(&cx).map_err(AppError::Accept)?;
@@ -161,11 +164,12 @@ impl App {
         }
         let warnings = parts.restore_scopes().await;
         parts.keep_scopes_fresh(&admin_drain);
+        let watch = (admin == AdminDoors::Open).then(|| Watch::start(&parts.scopes)).flatten();
         ready.store(true, Ordering::Release);
-        Ok(Self::of(parts, &cx, &config, admin_drain, warnings))
+        Ok(Self::of(parts, &cx, &config, admin_drain, warnings, watch))
     }
 
-    fn of(parts: Parts, cx: &Context, config: &Config, admin_drain: Drain, warnings: Vec<String>) -> Self {
+    fn of(parts: Parts, cx: &Context, config: &Config, admin_drain: Drain, warnings: Vec<String>, watch: Option<Watch>) -> Self {
         Self {
             rules: parts.rules,
             scopes: parts.scopes,
@@ -179,6 +183,7 @@ impl App {
             drain: cx.drain.clone(),
             drain_timeout: config.drain.timeout,
             admin_drain,
+            _watch: watch,
         }
     }
 

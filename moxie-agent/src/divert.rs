@@ -151,6 +151,22 @@ pub enum DivertError {
         /// The agent's own cgroup.
         agent: PathBuf,
     },
+    /// A network namespace cannot be worked in.
+    #[error(
+        "cannot work in network namespace {inode}: the agent needs CAP_SYS_ADMIN and CAP_SYS_PTRACE over it, and threads"
+    )]
+    Namespace {
+        /// Which, as `lsns` names it.
+        inode: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Changes of network namespaces cannot be followed.
+    #[error("cannot watch network namespaces: raise the limits of threads and descriptors")]
+    Watch {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A listener cannot be had.
     #[error("cannot listen on {address}")]
     Listen {
@@ -179,6 +195,13 @@ pub enum DivertError {
         /// What the kernel said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl DivertError {
+    /// Whether somebody else has the address.
+    pub(crate) fn is_address_in_use(&self) -> bool {
+        matches!(self, Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
 }
 
 /// Keeps a cgroup on path; dropping it takes the cgroup off path, connect hooks first.
