@@ -169,7 +169,14 @@ impl App {
         Ok(Self::of(parts, &cx, &config, admin_drain, warnings, watch))
     }
 
-    fn of(parts: Parts, cx: &Context, config: &Config, admin_drain: Drain, warnings: Vec<String>, watch: Option<Watch>) -> Self {
+    fn of(
+        parts: Parts,
+        cx: &Context,
+        config: &Config,
+        admin_drain: Drain,
+        warnings: Vec<String>,
+        watch: Option<Watch>,
+    ) -> Self {
         Self {
             rules: parts.rules,
             scopes: parts.scopes,

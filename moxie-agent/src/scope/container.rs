@@ -110,11 +110,7 @@ impl Containers {
         self.change(runtime, |known| known.remove(id).is_some())
     }
 
-    fn change(
-        &self,
-        runtime: &'static str,
-        change: impl FnOnce(&mut HashMap<String, Arc<Container>>) -> bool,
-    ) -> bool {
+    fn change(&self, runtime: &'static str, change: impl FnOnce(&mut HashMap<String, Arc<Container>>) -> bool) -> bool {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = Known::clone(&self.known.load());
         let is_new = change(known.by_runtime.entry(runtime).or_default());

@@ -58,7 +58,9 @@ pub enum ScopeError {
         quic: &'static str,
     },
     /// The scope is the configuration's.
-    #[error("scope {id} is the configuration's; to opt nobody in by label write `label = \"\"` under [scopes] and start the agent again")]
+    #[error(
+        "scope {id} is the configuration's; to opt nobody in by label write `label = \"\"` under [scopes] and start the agent again"
+    )]
     Configured {
         /// Which.
         id: ScopeId,

@@ -89,7 +89,10 @@ async fn what_is_not_there_yet_is_opted_in_and_restored() {
     let listed = after.ask("GET", "/api/v1/scopes", None).await.json();
     assert_eq!(listed, before.ask("GET", "/api/v1/scopes", None).await.json());
     let of = |at: usize| &listed["items"][at];
-    assert_eq!((&of(0)["unit"], &of(1)["mode"], &of(2)["refuse_quic"]), (&json!("no-such-shop.service"), &json!("observe"), &json!(true)));
+    assert_eq!(
+        (&of(0)["unit"], &of(1)["mode"], &of(2)["refuse_quic"]),
+        (&json!("no-such-shop.service"), &json!("observe"), &json!(true))
+    );
 }
 
 #[tokio::test]

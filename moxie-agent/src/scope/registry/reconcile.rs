@@ -11,10 +11,10 @@ use super::{Admission, ScopeError, Scopes, systemd};
 use crate::chain::Chain;
 use crate::divert::{Attachment, DivertError, Terms};
 use crate::scope::cgroup::{self, CgroupError, Hierarchy};
+use crate::scope::lock;
 use crate::scope::place::{Place, Wanted};
 use crate::scope::spec::{ScopeId, Target};
 use crate::scope::view::Scope;
-use crate::scope::lock;
 
 /// Looks at the host from one question to systemd about a unit that is not found to the next: half a minute.
 const LOOKS_PER_QUESTION: u32 = 30;
@@ -111,7 +111,8 @@ impl Scopes {
         let around = self.surroundings();
         let (mut places, mut gone) = (Vec::new(), Vec::new());
         for place in &table.places {
-            let wanted = place.owners.contains(id).then(|| self.wanted(&entries, &place.path, place.cgroup_id, &around));
+            let wanted =
+                place.owners.contains(id).then(|| self.wanted(&entries, &place.path, place.cgroup_id, &around));
             match wanted {
                 None => places.push(place.clone()),
                 Some(Some(wanted)) => places.push(place.owned_by(wanted.owners)),
