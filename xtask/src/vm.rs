@@ -25,7 +25,7 @@ use suite::{Built, Extent};
 /// Kernels, file systems and logs.
 const HOME: &str = "target/vm";
 /// A machine that says nothing for as long as this says nothing any more.
-const SILENCE: Duration = Duration::from_secs(600);
+const SILENCE: Duration = Duration::from_secs(900);
 /// Longest time to boot.
 const BOOT: Duration = Duration::from_secs(300);
 /// Longest time of a step inside.
@@ -117,7 +117,7 @@ fn prove(kernel: &Kernel, built: &Built, mut say: impl FnMut(&str)) -> Result<()
 
 /// The file system of one kernel, packed.
 fn pack(kernel: &Kernel, fetched: &Unpacked, built: &Built) -> Result<PathBuf> {
-    let scratch = home()?.join("programs");
+    let scratch = home()?.join("programs").join(kernel.name);
     fs::create_dir_all(&scratch)?;
     let mut archive = userland::pack(built, &scratch, STEP.as_secs())?;
     userland::add_modules(&mut archive, &fetched.modules)?;
