@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::{self, cargo};
-use crate::{setup, tidy};
+use crate::{setup, tidy, vm};
 
 /// Where each step's output is kept.
 const LOGS: &str = "target/xtask";
@@ -55,6 +55,7 @@ pub(crate) fn run() -> Result<()> {
     let build = cargo(&["build", "-p", "moxie-agent", "--bin", "moxie"]);
     if summary.command("build", build) == Came::Passed {
         code(&mut summary)?;
+        kernels(&mut summary);
     }
     summary.tell()
 }
@@ -106,6 +107,18 @@ fn other_ways(summary: &mut Summary) {
             } else {
                 summary.skipped(&step);
             }
+        }
+    }
+}
+
+/// The core of the end-to-end tests on the oldest and the newest kernel: what one verifier takes, another may refuse.
+fn kernels(summary: &mut Summary) {
+    for kernel in [vm::OLDEST, vm::NEWEST] {
+        let step = format!("kernel {kernel} in a virtual machine");
+        if command::is_installed("apt-get") {
+            summary.own(&step, || vm::core(kernel));
+        } else {
+            summary.skipped(&step);
         }
     }
 }
@@ -169,7 +182,8 @@ impl Summary {
         println!("\n{passed} passed, {failed} failed, {skipped} not done, in {:.0} s", took.as_secs_f64());
         if skipped > 0 {
             println!(
-                "Not done: what needs the real kernel, or a lab with namespaces, needs root. As root, or by sudo: cargo xtask test"
+                "Not done: what needs the real kernel, or a lab with namespaces, needs root (as root, or by sudo: cargo xtask test); other \
+                 kernels need Debian."
             );
         }
         if failed > 0 || (skipped > 0 && command::is_ci()) {

@@ -167,7 +167,8 @@ mod tests {
         let (mut client, (accepted, _)) = (client.unwrap(), accepted.unwrap());
         client.write_all(b"at once").await.unwrap();
         peek::beyond(&accepted, &mut [0; 16], 0).await.unwrap();
-        let more = peek::beyond(&accepted, &mut [0; 16], 7);
+        let mut more = [0; 16];
+        let more = peek::beyond(&accepted, &mut more, 7);
         assert!(timeout(Duration::from_millis(50), more).await.is_err(), "nothing more comes");
         let mut downstream = Downstream::new(accepted, Arc::default());
         let mut read = [0; 7];
