@@ -2,6 +2,7 @@
 
 mod choose;
 pub mod ebpf;
+pub mod netfilter;
 mod ports;
 
 use std::net::{IpAddr, SocketAddr};
@@ -111,6 +112,34 @@ pub enum DivertError {
     WrongObject {
         /// The map or program that is missing.
         name: &'static str,
+    },
+    /// The kernel is older than what the nftables way needs of it.
+    #[error(
+        "Linux {found} is too old to divert with nftables, which takes 5.13 (tables that go with their owner, and rules for \
+         cgroups); `--via proxy` works with any"
+    )]
+    TooOldForNetfilter {
+        /// The running kernel's release.
+        found: String,
+    },
+    /// The kernel was built without a part of nftables.
+    #[error(
+        "this kernel cannot {operation} with nftables; load its modules: \
+         `modprobe -a nf_tables nft_socket nft_redir nft_ct nft_objref tcp_diag`"
+    )]
+    NetfilterLacks {
+        /// What was to be done.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel does not do something of nftables, for another reason.
+    #[error("cannot {operation} for nftables; `moxie doctor` tells what this host lacks")]
+    Netfilter {
+        /// What was to be done.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// There is no usable cgroup v2 hierarchy.
     #[error(transparent)]

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use super::ebpf::{Ebpf, EbpfOptions};
+use super::netfilter::{Netfilter, NetfilterOptions};
 use super::{Divert, DivertError};
 use crate::chain::Chain;
 use crate::config;
@@ -44,7 +45,8 @@ impl Way {
     pub fn open(self, settings: &config::Divert) -> Result<Arc<dyn Divert>, DivertError> {
         match self {
             Self::Ebpf => Ok(Arc::new(Ebpf::load(&ebpf_options(settings))?)),
-            Self::Netfilter | Self::Proxy => Err(DivertError::NotInBuild { way: self.name() }),
+            Self::Netfilter => Ok(Arc::new(Netfilter::open(netfilter_options(settings))?)),
+            Self::Proxy => Err(DivertError::NotInBuild { way: self.name() }),
         }
     }
 }
@@ -202,6 +204,15 @@ fn ebpf_options(settings: &config::Divert) -> EbpfOptions {
         max_beat_age: settings.heartbeat,
         kernel_log: settings.kernel_log,
         ..EbpfOptions::default()
+    }
+}
+
+fn netfilter_options(settings: &config::Divert) -> NetfilterOptions {
+    NetfilterOptions {
+        ports: settings.ports.clone(),
+        refuse_quic: settings.refuse_quic,
+        max_beat_age: settings.heartbeat,
+        ..NetfilterOptions::default()
     }
 }
 
