@@ -3,6 +3,7 @@
 mod asked;
 mod choose;
 pub mod ebpf;
+pub mod netfilter;
 mod ports;
 pub mod proxy;
 
@@ -107,12 +108,6 @@ pub enum DivertError {
         "this build has no kernel half; use a build with the `ebpf` feature: `cargo xtask setup`, then `cargo build`"
     )]
     NoKernelHalf,
-    /// This build knows the way by name only.
-    #[error("this build cannot divert by {way}; use a newer one, or another way")]
-    NotInBuild {
-        /// Its name.
-        way: &'static str,
-    },
     /// The kernel is older than the hooks that are needed.
     #[error("Linux {found} is too old to divert with eBPF: 5.10 is the oldest that works, 5.15 the oldest supported")]
     KernelTooOld {
@@ -140,6 +135,34 @@ pub enum DivertError {
     WrongObject {
         /// The map or program that is missing.
         name: &'static str,
+    },
+    /// The kernel is older than what the nftables way needs of it.
+    #[error(
+        "Linux {found} is too old to divert with nftables, which takes 5.13 (tables that go with their owner, and rules for \
+         cgroups); `--via proxy` works with any"
+    )]
+    TooOldForNetfilter {
+        /// The running kernel's release.
+        found: String,
+    },
+    /// The kernel was built without a part of nftables.
+    #[error(
+        "this kernel cannot {operation} with nftables; load its modules: \
+         `modprobe -a nf_tables nft_socket nft_redir nft_ct nft_objref tcp_diag`"
+    )]
+    NetfilterLacks {
+        /// What was to be done.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel does not do something of nftables, for another reason.
+    #[error("cannot {operation} for nftables; `moxie doctor` tells what this host lacks")]
+    Netfilter {
+        /// What was to be done.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// There is no usable cgroup v2 hierarchy.
     #[error(transparent)]

@@ -50,7 +50,7 @@ fn next(error: &DivertError) -> &'static str {
     match error {
         DivertError::NotPermitted { .. } => "sudo moxie doctor",
         DivertError::KernelTooOld { .. } => "boot Linux 5.15 or newer",
-        DivertError::NoKernelHalf | DivertError::NotInBuild { .. } => "install a build that has it",
+        DivertError::NoKernelHalf => "install a build that has it",
         DivertError::ForeignProgram { .. } => "bpftool cgroup tree",
         _ => "follow what it says, then: moxie doctor",
     }
