@@ -117,10 +117,15 @@ impl Lab {
                 let listener = within(namespace, || TcpListener::bind(("::", port))).unwrap();
                 let stop = Arc::clone(&self.stop);
                 self.servers.push(thread::spawn(move || {
-                    accept_from(&mut vec![listener], &stop, |_| {}, |mut stream, _| {
-                        // A client that has gone already wants no answer.
-                        let _ = stream.write_all(DIRECT.as_bytes());
-                    });
+                    accept_from(
+                        &mut vec![listener],
+                        &stop,
+                        |_| {},
+                        |mut stream, _| {
+                            // A client that has gone already wants no answer.
+                            let _ = stream.write_all(DIRECT.as_bytes());
+                        },
+                    );
                 }));
             }
         }
