@@ -10,6 +10,7 @@ mod listeners;
 mod load;
 mod origins;
 mod place;
+pub mod release;
 mod routes;
 mod sets;
 mod tags;
