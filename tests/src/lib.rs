@@ -6,6 +6,7 @@
 pub mod lab;
 pub mod programs;
 pub mod rest;
+pub mod runtimes;
 pub mod systemd;
 pub mod wait;
 pub mod way;
