@@ -168,9 +168,9 @@ impl Known {
         (is_prefix(named) && count > 1).then(|| format!("{count} containers' ids begin with {named}; give more of it"))
     }
 
-    /// Whether a runtime knows whom `named` means.
-    pub(super) fn knows(&self, named: &str) -> bool {
-        self.by_id.values().any(|container| self.means(named, container))
+    /// Whether a runtime has told of the container with this id.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
     }
 }
 
