@@ -38,10 +38,15 @@ const TURN_MS: u8 = 20;
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Waits for a condition, with a deadline.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_or(|| what.to_owned(), is_so);
+}
+
+/// Like [`eventually`]; what was waited for is put into words at the deadline, so that it can say how far it got.
+pub(crate) fn eventually_or(what: impl Fn() -> String, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE * patience();
     while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "waited in vain for {}", what());
         thread::yield_now();
     }
 }
