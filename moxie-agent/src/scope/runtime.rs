@@ -78,8 +78,10 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// It does not answer.
-    async fn changes(&self, since: Timestamp)
-    -> Result<BoxStream<'static, Result<Change, RuntimeError>>, RuntimeError>;
+    async fn changes(
+        &self,
+        since: Timestamp,
+    ) -> Result<BoxStream<'static, Result<Change, RuntimeError>>, RuntimeError>;
 
     /// Every container, running or not.
     ///
