@@ -4,6 +4,7 @@
 //! a process that hangs stops beating.
 
 mod control;
+pub mod foreign;
 mod home;
 mod links;
 mod listeners;

@@ -2,15 +2,22 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use super::probe::Known;
 use crate::divert::Origin;
 use crate::tls::originate::Originate;
+
+/// How long an address of a name is tried while there is another.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the last one is.
+const LAST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a destination was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +25,9 @@ pub enum DialError {
     /// The destination is one of the agent's own sockets.
     #[error("{0} is one of the agent's own sockets")]
     OwnSocket(SocketAddr),
+    /// The name that an explicit proxy was told stands for no address.
+    #[error("{0} was not found")]
+    NotFound(String),
     /// The local socket could not be made.
     #[error("cannot make a socket for {destination}")]
     Socket {
@@ -58,16 +68,33 @@ impl Upstream {
         self.own.iter().any(|own| own.port() == destination.port() && reaches(*own, destination))
     }
 
-    /// Connects to the original destination, from a socket that carries the application's own mark where it had set one.
+    /// Connects to the original destination, from a socket that carries the application's own mark where it had set one. A name
+    /// that an explicit proxy was told is tried at each of its addresses in turn, for a bounded time.
     ///
     /// # Errors
     /// See [`DialError`].
     pub async fn dial(&self, origin: &Origin) -> Result<TcpStream, DialError> {
-        let destination = origin.destination;
+        if origin.asked.is_none() {
+            return self.dial_address(origin.destination, origin).await;
+        }
+        let Some((last, before)) = origin.addresses().split_last() else {
+            return Err(DialError::NotFound(origin.host()));
+        };
+        for destination in before {
+            if let Ok(Ok(stream)) = timeout(FIRST_PATIENCE, self.dial_address(*destination, origin)).await {
+                return Ok(stream);
+            }
+        }
+        let late = |_| DialError::Connect { destination: *last, source: io::ErrorKind::TimedOut.into() };
+        timeout(LAST_PATIENCE, self.dial_address(*last, origin)).await.map_err(late)?
+    }
+
+    async fn dial_address(&self, destination: SocketAddr, origin: &Origin) -> Result<TcpStream, DialError> {
         if self.is_own(destination) {
             return Err(DialError::OwnSocket(destination));
         }
-        let socket = self.socket(origin).await.map_err(|source| DialError::Socket { destination, source })?;
+        let socket = self.socket(destination, origin).await;
+        let socket = socket.map_err(|source| DialError::Socket { destination, source })?;
         let stream = socket.connect(destination).await.map_err(|source| DialError::Connect { destination, source })?;
         // Only a socket that is already dead refuses; reading from it will tell.
         let _ = stream.set_nodelay(true);
@@ -75,8 +102,8 @@ impl Upstream {
     }
 
     /// In the application's namespace, with what it had set on its own socket.
-    async fn socket(&self, origin: &Origin) -> io::Result<TcpSocket> {
-        let socket = origin.namespace.socket_to(origin.destination).await?;
+    async fn socket(&self, destination: SocketAddr, origin: &Origin) -> io::Result<TcpSocket> {
+        let socket = origin.namespace.socket_to(destination).await?;
         let mark = if origin.mark == 0 { self.mark } else { Some(origin.mark) };
         if let Some(mark) = mark {
             SockRef::from(&socket).set_mark(mark)?;
