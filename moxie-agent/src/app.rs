@@ -162,7 +162,8 @@ impl App {
         if admin == AdminDoors::Open {
             parts.open_doors(&config, &state, Arc::clone(&ready), &admin_drain).await?;
         }
-        let warnings = parts.restore_scopes().await;
+        let mut warnings = parts.troubles.clone();
+        warnings.extend(parts.restore_scopes().await);
         parts.keep_scopes_fresh(&admin_drain);
         let watch = (admin == AdminDoors::Open).then(|| Watch::start(&parts.scopes)).flatten();
         ready.store(true, Ordering::Release);

@@ -23,6 +23,7 @@ pub mod rulebook;
 pub mod rules;
 pub mod scope;
 pub mod store;
+pub mod switchboard;
 pub mod telemetry;
 pub mod tls;
 pub mod ui;

@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::Problem;
 use super::raw::{Section, Setting};
-use crate::divert::{PortSet, Via};
+use crate::divert::{AddressLists, Network, PortSet, Via};
 
 /// What comes to the agent.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Divert {
     pub via: Via,
     /// `ports`: destination ports that are diverted; 80 and 443 unless set.
     pub ports: PortSet,
+    /// `allow` and `deny`: destination networks that are diverted, and that are not; both empty unless set.
+    pub addresses: AddressLists,
     /// `refuse_quic`: whether UDP to those ports is refused, so that clients of HTTP/3 fall back to TCP; false unless set.
     pub refuse_quic: bool,
     /// `heartbeat`: the kernel sends connections direct once the agent has not beaten for this long; 1 s unless set.
@@ -30,10 +32,17 @@ impl TryFrom<Section> for Divert {
         let divert = Self {
             via: raw.take("via").unwrap_or_default(),
             ports: raw.take("ports").unwrap_or_default(),
+            addresses: AddressLists {
+                allow: raw.take("allow").unwrap_or_default(),
+                deny: raw.take("deny").unwrap_or_default(),
+            },
             refuse_quic: raw.take("refuse_quic").unwrap_or(false),
             heartbeat: raw.take("heartbeat").unwrap_or(Duration::from_secs(1)),
             kernel_log: raw.take("kernel_log").unwrap_or(false),
         };
+        if let Err(problem) = divert.addresses.check() {
+            raw.refuse("deny", &problem);
+        }
         // Below, an agent that waits for its turn on a busy host would look dead; above, a hung one would hold calls up.
         if !(Duration::from_millis(500)..=Duration::from_mins(1)).contains(&divert.heartbeat) {
             raw.refuse("heartbeat", "must be between \"500ms\" and \"1m\"");
@@ -45,6 +54,18 @@ impl TryFrom<Section> for Divert {
 impl Setting for Via {
     fn read(value: &Value) -> Result<Self, String> {
         String::read(value)?.parse().map_err(|error: crate::divert::ParseViaError| error.to_string())
+    }
+}
+
+impl Setting for Vec<Network> {
+    fn read(value: &Value) -> Result<Self, String> {
+        let networks = value.as_array().map(Vec::as_slice);
+        let wrong = || format!("is {value}: write a list of networks, such as [\"10.0.0.0/8\", \"2001:db8::/32\"]");
+        let network = |item: &Value| {
+            let text = item.as_str().ok_or_else(wrong)?;
+            text.parse().map_err(|error: crate::divert::ParseNetworkError| error.to_string())
+        };
+        networks.ok_or_else(wrong)?.iter().map(network).collect()
     }
 }
 

@@ -34,8 +34,8 @@ pub enum Error {
     /// The kernel could not be asked.
     #[error("the kernel could not be asked for the original destination")]
     Lookup(#[source] DivertError),
-    /// The destination is a socket of the agent's own.
-    #[error("the original destination {0} is one of the agent's own sockets")]
+    /// The destination is a socket of the agent's own, or the caller is the agent.
+    #[error("the connection to {0} begins or ends at one of the agent's own sockets")]
     OwnSocket(std::net::SocketAddr),
 }
 
@@ -68,7 +68,7 @@ pub async fn resolve(conn: Accepted, cx: &Context) -> Result<Located, Error> {
 
 async fn locate(stream: &TcpStream, namespace: &Arc<Namespace>, cx: &Context) -> Result<Origin, Error> {
     let origin = cx.divert.origin(stream, namespace).await.map_err(Error::Lookup)?.ok_or(Error::Unknown)?;
-    if cx.upstream.is_own(origin.destination) {
+    if cx.upstream.is_own(origin.destination) || cx.divert.is_agents_own(&origin) {
         return Err(Error::OwnSocket(origin.destination));
     }
     Ok(origin)
