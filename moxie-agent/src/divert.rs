@@ -1,8 +1,8 @@
 //! How connections reach the agent: one trait, one file per way.
 
+mod addresses;
 mod choose;
 pub mod ebpf;
-mod addresses;
 mod ports;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::namespace::Namespace;
 use crate::scope::cgroup::CgroupError;
 
-pub use choose::{NoWay, Opened, ParseViaError, PassedOver, Via, Way, open};
 pub use addresses::{AddressLists, MOST_NETWORKS, Network, ParseNetworkError};
+pub use choose::{NoWay, Opened, ParseViaError, PassedOver, Via, Way, open};
 pub use ports::{ParsePortSetError, PortSet};
 
 /// What is known of a connection from before it was made to land elsewhere.
@@ -164,7 +164,9 @@ pub enum DivertError {
         source: io::Error,
     },
     /// This way diverts whatever its ports say.
-    #[error("the way on path `{way}` has no address lists; clear `divert.allow` and `divert.deny`, or use `via = \"ebpf\"`")]
+    #[error(
+        "the way on path `{way}` has no address lists; clear `divert.allow` and `divert.deny`, or use `via = \"ebpf\"`"
+    )]
     NoAddressLists {
         /// Its name.
         way: &'static str,

@@ -153,10 +153,7 @@ impl Switchboard {
 
     fn lists(&self, set: &Set) -> AddressLists {
         let list = |set: &Option<Vec<Network>>, configured: &Vec<Network>| set.as_ref().unwrap_or(configured).clone();
-        AddressLists {
-            allow: list(&set.allow, &self.configured.allow),
-            deny: list(&set.deny, &self.configured.deny),
-        }
+        AddressLists { allow: list(&set.allow, &self.configured.allow), deny: list(&set.deny, &self.configured.deny) }
     }
 }
 

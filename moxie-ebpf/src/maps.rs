@@ -8,7 +8,8 @@ use aya_ebpf::btf_maps::{self, Array, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 use moxie_common::{
-    ADDRESS_ENTRIES, Address, AddressKey, Control, Counter, HandshakeKey, Mark, Origin, PORT_WORDS, Tag, listed, port_bit,
+    ADDRESS_ENTRIES, Address, AddressKey, Control, Counter, HandshakeKey, Mark, Origin, PORT_WORDS, Tag, listed,
+    port_bit,
 };
 
 /// Handshakes under way at one time; each entry lives from a SYN to the end of its handshake.

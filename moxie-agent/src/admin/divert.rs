@@ -88,7 +88,12 @@ async fn change(State(state): State<Arc<AdminState>>, JsonBody(body): JsonBody) 
         error @ SwitchError::NotKept { .. } => Refusal::NotKept(error),
     });
     let diverting = Diverting::from(setting?);
-    tracing::info!(enabled = diverting.enabled, allow = diverting.allow.len(), deny = diverting.deny.len(), "diversion set");
+    tracing::info!(
+        enabled = diverting.enabled,
+        allow = diverting.allow.len(),
+        deny = diverting.deny.len(),
+        "diversion set"
+    );
     state.events.send(Kind::Divert, &diverting);
     Ok(Json(diverting))
 }
@@ -108,7 +113,8 @@ fn read(body: &Value) -> Result<Change, Vec<Problem>> {
         }
         enabled
     });
-    let change = Change { enabled, allow: list(fields, "allow", &mut problems), deny: list(fields, "deny", &mut problems) };
+    let change =
+        Change { enabled, allow: list(fields, "allow", &mut problems), deny: list(fields, "deny", &mut problems) };
     if problems.is_empty() { Ok(change) } else { Err(problems) }
 }
 
@@ -117,14 +123,17 @@ fn list(fields: &Map<String, Value>, name: &str, problems: &mut Vec<Problem>) ->
         Value::Null => return Some(ListChange::AsConfigured),
         Value::Array(items) => items,
         _ => {
-            problems.push(wrong(name, "write a list of networks, such as [\"10.0.0.0/8\"], or null for what the configuration says"));
+            problems.push(wrong(
+                name,
+                "write a list of networks, such as [\"10.0.0.0/8\"], or null for what the configuration says",
+            ));
             return None;
         }
     };
     let mut networks = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let text = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
-        match text.parse() {
+        match text.parse::<Network>() {
             Ok(network) => networks.push(network),
             Err(error) => problems.push(wrong(&format!("{name}[{index}]"), error.to_string())),
         }

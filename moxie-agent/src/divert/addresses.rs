@@ -141,7 +141,9 @@ impl AddressLists {
             return Err(format!("{both} is on both lists: write it on one of them"));
         }
         if self.allow.len() + self.deny.len() > MOST_NETWORKS {
-            return Err(format!("has more than {MOST_NETWORKS} networks on both lists together: write shorter prefixes"));
+            return Err(format!(
+                "has more than {MOST_NETWORKS} networks on both lists together: write shorter prefixes"
+            ));
         }
         Ok(())
     }

@@ -84,7 +84,15 @@ impl Lab {
         let pid = std::process::id();
         let (near, far) = (format!("moxie-near-{pid}"), format!("moxie-far-{pid}"));
         let stop = Arc::new(AtomicBool::new(false));
-        let mut lab = Self { near, far, rooms: Mutex::default(), served: Arc::default(), stop, servers: Vec::new(), _alone: alone };
+        let mut lab = Self {
+            near,
+            far,
+            rooms: Mutex::default(),
+            served: Arc::default(),
+            stop,
+            servers: Vec::new(),
+            _alone: alone,
+        };
         lab.lay_cable();
         lab.serve();
         Some(lab)
@@ -140,11 +148,16 @@ impl Lab {
                 let listener = within(namespace, || TcpListener::bind(("::", port))).unwrap();
                 let (stop, served) = (Arc::clone(&self.stop), Arc::clone(&self.served));
                 self.servers.push(thread::spawn(move || {
-                    accept_from(&mut vec![listener], &stop, |_| {}, |mut stream, _| {
-                        served.fetch_add(1, Ordering::Relaxed);
-                        // A client that has gone already wants no answer.
-                        let _ = stream.write_all(DIRECT.as_bytes());
-                    });
+                    accept_from(
+                        &mut vec![listener],
+                        &stop,
+                        |_| {},
+                        |mut stream, _| {
+                            served.fetch_add(1, Ordering::Relaxed);
+                            // A client that has gone already wants no answer.
+                            let _ = stream.write_all(DIRECT.as_bytes());
+                        },
+                    );
                 }));
             }
         }
