@@ -141,7 +141,7 @@ async fn events_are_told_as_they_happen_and_end_with_the_agent() {
     };
     tokio::time::timeout(BOUND, reading).await.unwrap();
     assert!(told.starts_with(": following\n\n"), "{told}");
-    assert!(told.contains("event: divert\ndata: {\"enabled\":false}\n\n"), "{told}");
+    assert!(told.contains("event: divert\ndata: {\"enabled\":false,\"allow\":[],\"deny\":[]}\n\n"), "{told}");
     agent.drain.start();
     let rest = tokio::time::timeout(BOUND, stream.next()).await.unwrap();
     assert!(rest.is_none(), "{rest:?}");
