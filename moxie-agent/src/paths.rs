@@ -14,6 +14,8 @@ pub const RUNTIME_DIR: &str = "/run/moxie";
 pub const GROUP: &str = "moxie";
 /// Where the admin API listens by default.
 pub const ADMIN_ADDR: &str = "127.0.0.1:8480";
+/// Where the explicit proxy listens by default, on 127.0.0.1.
+pub const PROXY_PORT: u16 = 8481;
 /// First of the listener ports that connections are diverted to; above `ip_local_port_range`.
 pub const FIRST_LISTENER_PORT: u16 = 61001;
 

@@ -27,8 +27,10 @@ pub struct Status {
     pub version: String,
     /// The host's environment, as configured; null where none is needed (`moxie run`).
     pub environment: Option<String>,
-    /// How connections reach the agent: `ebpf`.
+    /// How connections reach the agent: `ebpf`, `netfilter` or `proxy`.
     pub way: String,
+    /// The URL of the explicit proxy that programs have to be told of; null on every other way.
+    pub proxy: Option<String>,
     /// Whether new connections of the scopes are diverted: the kill switch.
     pub diverting: bool,
     /// Whether the agent can do its work now.
@@ -84,6 +86,7 @@ pub(crate) fn observe(state: &AdminState) -> Status {
         version: state.facts.version.clone(),
         environment: state.facts.environment.clone(),
         way: state.divert.name().into(),
+        proxy: state.divert.door().map(|door| format!("http://{door}")),
         diverting: state.divert.is_enabled(),
         ready: reasons.is_empty(),
         reasons,
@@ -94,7 +97,8 @@ pub(crate) fn observe(state: &AdminState) -> Status {
         now,
         rules: RuleCounts { total: rules.len(), armed },
         scopes: scopes.len(),
-        active_connections: scopes.iter().map(|scope| scope.active_connections).sum(),
+        active_connections: state.scopes.open_guests()
+            + scopes.iter().map(|scope| scope.active_connections).sum::<u64>(),
         store_trouble: state.rules.trouble(),
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod delay;
 pub mod forward;
+pub mod gateway;
 pub mod intercept;
 pub mod passthrough;
 pub mod respond;

@@ -5,6 +5,7 @@
 
 mod address_map;
 mod control;
+pub mod foreign;
 mod home;
 mod links;
 mod listeners;

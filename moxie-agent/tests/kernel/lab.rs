@@ -38,10 +38,15 @@ const TURN_MS: u8 = 20;
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Waits for a condition, with a deadline.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_or(|| what.to_owned(), is_so);
+}
+
+/// Like [`eventually`]; what was waited for is put into words at the deadline, so that it can say how far it got.
+pub(crate) fn eventually_or(what: impl Fn() -> String, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE * patience();
     while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "waited in vain for {}", what());
         thread::yield_now();
     }
 }
@@ -371,7 +376,9 @@ impl Agent {
     }
 
     /// In the namespace that `inside` runs its work in.
-    pub(crate) fn start_in(inside: impl FnOnce(Load<'_>) -> Loaded, options: EbpfOptions) -> Self {
+    pub(crate) fn start_in(inside: impl FnOnce(Load<'_>) -> Loaded, mut options: EbpfOptions) -> Self {
+        // An agent that gets no processor for a second fails open, as it should; that is not what most tests are about.
+        options.max_beat_age *= patience();
         let loaded = inside(Box::new(|| Ebpf::load(&options)));
         let divert = Arc::new(loaded.unwrap_or_else(|error| panic!("{}", chain(&error))));
         let mut waiting = divert.take_listeners().expect("given out once");
