@@ -4,12 +4,12 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
 use moxie_agent::divert::Divert as _;
+use moxie_agent::divert::Terms;
 use moxie_agent::divert::ebpf::EbpfOptions;
 use moxie_agent::namespace::Namespace;
+use moxie_agent::scope::cgroup::RunCgroup;
 use moxie_agent::tls::originate::Originate;
 use moxie_agent::upstream::Upstream;
-use moxie_agent::scope::cgroup::RunCgroup;
-use moxie_agent::divert::Terms;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use super::{V4, V6, said};

@@ -124,6 +124,7 @@ fn of_summary(told: ContainerSummary) -> Option<Container> {
         image: told.image.filter(|image| !image.is_empty()),
         labels: told.labels.unwrap_or_default().into_iter().collect(),
         cgroup: None,
+        namespace: None,
     })
 }
 
@@ -135,6 +136,7 @@ fn of_inspection(told: ContainerInspectResponse) -> Option<Container> {
         image: config.image.or(told.image),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         cgroup: None,
+        namespace: None,
     })
 }
 
@@ -153,7 +155,7 @@ fn change_of(event: EventMessage) -> Option<Change> {
             let (name, image) = (of("name").map(|name| name.trim_start_matches('/').to_owned()), of("image"));
             let labels: BTreeMap<String, String> =
                 attributes.into_iter().filter(|(key, _)| !NO_LABELS.contains(&key.as_str())).collect();
-            Some(Change::Told(Container { id, name, image, labels, cgroup: None }))
+            Some(Change::Told(Container { id, name, image, labels, cgroup: None, namespace: None }))
         }
     }
 }
