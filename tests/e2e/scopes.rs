@@ -293,23 +293,28 @@ fn containers_are_opted_in_by_name_id_and_label_while_they_run_and_by_name_befor
 }
 
 #[test]
-fn podmans_containers_are_on_path_from_their_first_connect() -> Result<()> {
+fn podmans_containers_are_on_path_within_a_second_of_their_start() -> Result<()> {
     let lab = Lab::new()?;
     let podman = Podman::start(&lab)?;
     let (agent, ask) = always_429_for(&lab, &podman.settings())?;
+    // Podman tells of a container when its log of events is read, which may be after its start.
+    let ask = format!("sleep 1; {ask}");
+    let labelled = "--label=moxie.intercept=true";
+    wait::until("podman to be listened to", bounds::PROGRAM, || {
+        Ok(podman.run(&["--rm", labelled], &ask)?.stdout.contains("HTTP/1.1 429").then_some(()))
+    })
+    .with_context(|| format!("{:?}", agent.rest().get("/api/v1/status")))?;
     for number in 0..5 {
-        let name = format!("--name=pod-{number}");
-        // Podman tells of a container when its log of events is read, which may be after its start.
-        let done = podman.run(&[&name, "--label=moxie.intercept=true"], &format!("sleep 1; {ask}"))?;
+        let done = podman.run(&[&format!("--name=pod-{number}"), labelled], &ask)?;
         ensure!(done.stdout.contains("HTTP/1.1 429"), "start {number}: {done:?}");
     }
     let caller =
         agent.record("/api/v1/exchanges", |record| record["caller"]["container"] == "pod-4")?["caller"].clone();
     assert_eq!(caller["container_id"].as_str().map(str::len), Some(64));
     add(&agent, &json!({"container": "named"}))?;
-    let done = podman.run(&["--name=named"], &format!("sleep 1; {ask}"))?;
+    let done = podman.run(&["--name=named"], &ask)?;
     ensure!(done.stdout.contains("HTTP/1.1 429"), "{done:?}");
-    let done = podman.run(&["--name=unnamed"], &format!("sleep 1; {ask}"))?;
+    let done = podman.run(&["--name=unnamed"], &ask)?;
     ensure!(done.stdout.contains("HTTP/1.1 200"), "{done:?}");
     ensure!(agent.stop()?.success(), "the agent ended badly");
     Ok(())

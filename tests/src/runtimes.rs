@@ -210,7 +210,8 @@ impl<'lab> Podman<'lab> {
         for (option, directory) in [("--root", "pod/graph"), ("--runroot", "pod/run"), ("--tmpdir", "pod/tmp")] {
             command.arg(option).arg(files.join(directory));
         }
-        command.args(["--cgroup-manager=cgroupfs", "--storage-driver=vfs", "--events-backend=file"]);
+        // On a host with both versions of cgroups crun gives up; runc, which comes with Docker, does not.
+        command.args(["--cgroup-manager=cgroupfs", "--storage-driver=vfs", "--events-backend=file", "--runtime=runc"]);
         command.args(arguments);
         Ok(command)
     }

@@ -48,7 +48,6 @@ const PACKAGES: &[Package] = &[
     // A booted systemd, and the package on it.
     unless("dockerd", "docker.io"),
     unless("podman", "podman"),
-    package("busybox-static"),
     unless("debootstrap", "debootstrap"),
 ];
 
