@@ -47,6 +47,7 @@ const PACKAGES: &[Package] = &[
     package("busybox-static"),
     // A booted systemd, and the package on it.
     unless("dockerd", "docker.io"),
+    unless("podman", "podman"),
     unless("debootstrap", "debootstrap"),
 ];
 

@@ -22,8 +22,9 @@ use crate::events::Events;
 use crate::journal::{Journal, Writer};
 use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
+use crate::scope::runtime::containerd::Containerd;
 use crate::scope::runtime::docker::DockerLike;
-use crate::scope::runtime::follow;
+use crate::scope::runtime::{Runtime, follow};
 use crate::scope::{Defaults, Scopes};
 use crate::store::{self, Store};
 use crate::switchboard::Switchboard;
@@ -189,10 +190,14 @@ impl Parts {
 
     /// Asks the container runtimes of this host, now and as long as the agent runs.
     pub(super) fn follow_runtimes(&self, config: &Config, drain: &Drain) {
-        let docker = config.scopes.docker.clone().map(DockerLike::docker);
-        let podman = config.scopes.podman.clone().map(DockerLike::podman);
-        for runtime in docker.into_iter().chain(podman) {
-            follow::spawn(Arc::new(runtime), Arc::clone(&self.scopes), drain);
+        let sockets = &config.scopes;
+        let runtimes: [Option<Arc<dyn Runtime>>; 3] = [
+            sockets.docker.clone().map(|socket| Arc::new(DockerLike::docker(socket)) as _),
+            sockets.podman.clone().map(|socket| Arc::new(DockerLike::podman(socket)) as _),
+            sockets.containerd.clone().map(|socket| Arc::new(Containerd::new(socket)) as _),
+        ];
+        for runtime in runtimes.into_iter().flatten() {
+            follow::spawn(runtime, Arc::clone(&self.scopes), drain);
         }
     }
 

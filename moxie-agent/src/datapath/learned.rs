@@ -56,7 +56,7 @@ impl Client {
     pub fn new(caller: &Caller, server_name: &str) -> Self {
         Self {
             scope: caller.scope.as_ref().map(|scope| scope.0.clone()),
-            container: caller.container.clone(),
+            container: caller.container_id.clone(),
             comm: caller.comm.clone(),
             server_name: server_name.to_owned(),
         }
