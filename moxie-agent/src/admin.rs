@@ -20,6 +20,7 @@ mod trial;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::{
@@ -34,7 +35,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use access::{Access, Door};
-pub use serve::{ServeError, serve_tcp, serve_unix};
+pub use serve::{Doors, ServeError};
 
 use crate::clock::Clock;
 use crate::divert::Divert;
@@ -83,6 +84,8 @@ pub struct AdminState {
     pub facts: Facts,
     /// Set once connections are accepted.
     pub ready: Arc<AtomicBool>,
+    /// Why the last upgrade failed, if it did.
+    pub upgrade: Arc<ArcSwapOption<String>>,
     /// Ends the streams of events.
     pub drain: Drain,
 }
@@ -98,11 +101,13 @@ pub struct Facts {
     pub netns: u64,
     /// Files of roots that destinations are verified with, besides the system's.
     pub upstream_ca: Vec<String>,
+    /// Its process id.
+    pub pid: u32,
     /// When it started.
     pub started_at: Timestamp,
 }
 
-/// Everything the API serves. Requests without a [`Door`] (see [`serve_unix`], [`serve_tcp`]) are treated as coming over TCP.
+/// Everything the API serves. Requests without a [`Door`] (see [`Doors`]) are treated as coming over TCP.
 pub fn router(state: AdminState) -> Router {
     let state = Arc::new(state);
     let (routes, document) = resources();

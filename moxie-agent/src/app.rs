@@ -1,10 +1,10 @@
 //! Wiring: builds every part from the configuration, starts them in order, and ends them in the reverse order.
 
 mod parts;
+mod succession;
 mod token;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
-use crate::admin::ServeError;
+use crate::admin::{Doors, ServeError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::datapath::{Context, accept};
@@ -20,14 +20,16 @@ use crate::descriptors;
 use crate::divert::ebpf::{Ebpf, EbpfOptions};
 use crate::divert::{Divert, DivertError};
 use crate::drain::Drain;
-use crate::journal::{Journal, Writer};
+use crate::handover::WireError;
+use crate::journal::Journal;
 use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 use crate::tls::authority::AuthorityError;
 use crate::tls::originate::RootsError;
 use parts::Parts;
+pub use succession::Handed;
 
 /// How long the admin API may take to finish its last answers.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
@@ -90,17 +92,15 @@ pub enum AppError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The admin API's TCP address cannot be bound.
-    #[error("the admin API cannot listen on {addr}; give another address with --admin")]
-    AdminAddr {
-        /// Which address.
-        addr: SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
     /// The admin API's socket cannot be served.
     #[error("the admin API cannot be served")]
     Admin(#[source] ServeError),
+    /// The agent that was to be taken over from is gone, or goes on itself.
+    #[error("nothing to take over; `moxie agent` starts an agent without --take-over")]
+    TakeOver(#[source] WireError),
+    /// Without the rules, taking over would end them.
+    #[error("the store cannot be read, so the rules in force cannot be taken over")]
+    StoreUnread,
 }
 
 /// A running agent.
@@ -115,11 +115,14 @@ pub struct App {
     /// The authority's certificate.
     pub authority_pem: String,
     warnings: Vec<String>,
-    writer: Writer,
-    store: Arc<dyn Store>,
-    divert: Arc<dyn Divert>,
-    drain: Drain,
-    drain_timeout: Duration,
+    parts: Parts,
+    cx: Arc<Context>,
+    config: Config,
+    state: StateDir,
+    store_url: String,
+    /// None in `moxie run`.
+    doors: Option<Doors>,
+    ready: Arc<AtomicBool>,
     admin_drain: Drain,
 }
 
@@ -129,10 +132,8 @@ impl App {
     /// # Errors
     /// What could not be built.
     pub async fn start(options: Options) -> Result<Self, AppError> {
-        let ebpf = ebpf_options(&options.config);
-        let loaded = spawn_blocking(move || Ebpf::load(&ebpf)).await;
-        let divert = loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        Self::start_on(Arc::new(divert.map_err(AppError::Divert)?), options).await
+        let divert = load(&options.config).await?;
+        Self::start_on(divert, options).await
     }
 
     /// Builds and starts every part on the given way.
@@ -140,6 +141,20 @@ impl App {
     /// # Errors
     /// What could not be built.
     pub async fn start_on(divert: Arc<dyn Divert>, options: Options) -> Result<Self, AppError> {
+        let admin = options.admin;
+        let mut app = Self::build(divert, options).await?;
+        if admin == AdminDoors::Open {
+            let doors = Doors::open(&app.state.admin_socket(), app.config.admin.addr).await.map_err(AppError::Admin)?;
+            app.doors = Some(doors);
+        }
+        app.open_doors()?;
+        app.warnings = app.parts.restore_scopes().await;
+        app.ready.store(true, Ordering::Release);
+        Ok(app)
+    }
+
+    /// Every part, with the accept loops running and nothing opted in.
+    async fn build(divert: Arc<dyn Divert>, options: Options) -> Result<Self, AppError> {
         let Options { config, state, store, admin, clock } = options;
         descriptors::raise();
         make_state_dir(state.root())?;
@@ -148,47 +163,48 @@ impl App {
         let cx = Arc::new(parts.context(&config, own)?);
         accept::serve(&cx).map_err(AppError::Accept)?;
         cx.divert.beat();
-
-        let ready = Arc::new(AtomicBool::new(false));
-        let admin_drain = Drain::new();
-        if admin == AdminDoors::Open {
-            parts.open_doors(&config, &state, Arc::clone(&ready), &admin_drain).await?;
-        }
-        let warnings = parts.restore_scopes().await;
-        parts.keep_scopes_fresh(&admin_drain);
-        ready.store(true, Ordering::Release);
-        Ok(Self::of(parts, &cx, &config, admin_drain, warnings))
+        Ok(Self {
+            rules: Arc::clone(&parts.rules),
+            scopes: Arc::clone(&parts.scopes),
+            journal: Arc::clone(&parts.journal),
+            authority_pem: parts.authority.pem().to_owned(),
+            warnings: Vec::new(),
+            parts,
+            cx,
+            config,
+            state,
+            store_url: store,
+            doors: None,
+            ready: Arc::new(AtomicBool::new(false)),
+            admin_drain: Drain::new(),
+        })
     }
 
-    fn of(parts: Parts, cx: &Context, config: &Config, admin_drain: Drain, warnings: Vec<String>) -> Self {
-        Self {
-            rules: parts.rules,
-            scopes: parts.scopes,
-            journal: parts.journal,
-            authority_pem: parts.authority.pem().to_owned(),
-            warnings,
-            writer: parts.writer,
-            store: parts.store,
-            divert: parts.divert,
-            drain: cx.drain.clone(),
-            drain_timeout: config.drain.timeout,
-            admin_drain,
+    /// Answers the API, if it has doors, and looks after scopes, until the admin drain starts.
+    fn open_doors(&mut self) -> Result<(), AppError> {
+        self.admin_drain = Drain::new();
+        if let Some(doors) = &self.doors {
+            let router = self.parts.router(&self.config, &self.state, &self.ready, &self.admin_drain)?;
+            doors.serve(&router, &self.admin_drain).map_err(AppError::Admin)?;
         }
+        self.parts.keep_scopes_fresh(&self.admin_drain);
+        Ok(())
     }
 
     /// Sends new connections direct, lets open ones end (bounded), then writes what is still to be written.
     pub async fn stop(self) {
-        if let Err(error) = self.divert.set_enabled(false) {
+        if let Err(error) = self.parts.divert.set_enabled(false) {
             tracing::warn!(%error, "new connections are still diverted while the agent ends");
         }
         self.admin_drain.start();
-        if !self.drain.finish(self.drain_timeout).await {
-            tracing::warn!(open = self.drain.running(), "ended with connections still open");
+        if !self.cx.drain.finish(self.config.drain.timeout).await {
+            tracing::warn!(open = self.cx.drain.running(), "ended with connections still open");
         }
         self.admin_drain.finish(ADMIN_DRAIN).await;
-        self.rules.flush().await;
-        self.writer.flush().await;
-        self.store.close().await;
+        if let Some(doors) = self.doors {
+            doors.close();
+        }
+        self.parts.write_down().await;
     }
 
     /// What does not work as it should, for people.
@@ -196,6 +212,13 @@ impl App {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+async fn load(config: &Config) -> Result<Arc<dyn Divert>, AppError> {
+    let ebpf = ebpf_options(config);
+    let loaded = spawn_blocking(move || Ebpf::load(&ebpf)).await;
+    let divert = loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    Ok(Arc::new(divert.map_err(AppError::Divert)?))
 }
 
 fn ebpf_options(config: &Config) -> EbpfOptions {

@@ -14,8 +14,10 @@ mod writer;
 
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::UnboundedSender;
 use utoipa::ToSchema;
 
 use self::ring::Ring;
@@ -286,13 +288,31 @@ pub struct Journal {
     events: Events,
     /// What waits for the store; set by the one writer.
     queue: OnceLock<Arc<Queue>>,
+    /// Who lists the records from now on; set when another agent takes over.
+    follower: ArcSwapOption<UnboundedSender<Record>>,
+}
+
+/// A record of either kind.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// Of an exchange.
+    Exchange(Box<Exchange>),
+    /// Of a connection.
+    Connection(Box<Connection>),
 }
 
 impl Journal {
     /// An empty journal that keeps about `bytes` of each kind of record and tells `events` of each new one.
     #[must_use]
     pub fn new(bytes: usize, events: Events) -> Self {
-        Self { exchanges: Ring::new(bytes), connections: Ring::new(bytes), events, queue: OnceLock::new() }
+        Self {
+            exchanges: Ring::new(bytes),
+            connections: Ring::new(bytes),
+            events,
+            queue: OnceLock::new(),
+            follower: ArcSwapOption::empty(),
+        }
     }
 
     /// Takes over the records of an earlier run, as older than everything here. Neither events nor the writer are told.
@@ -309,9 +329,41 @@ impl Journal {
         Ok(())
     }
 
+    /// Gives each record that comes from now on to the channel too, until it closes; the store gets them as ever.
+    pub fn follow(&self, follower: UnboundedSender<Record>) {
+        self.follower.store(Some(Arc::new(follower)));
+    }
+
+    /// The follower's channel ends.
+    pub fn leave_follower(&self) {
+        self.follower.store(None);
+    }
+
+    /// Lists a record that another agent has made and written to the store. One that is here already stays what it is.
+    pub fn receive(&self, record: Record) {
+        match record {
+            Record::Exchange(record) => {
+                self.events.send(Kind::Exchange, &*record);
+                self.exchanges.push(Arc::new(*record));
+            }
+            Record::Connection(record) => {
+                self.events.send(Kind::Connection, &*record);
+                self.connections.push(Arc::new(*record));
+            }
+        }
+    }
+
+    fn tell(&self, record: impl FnOnce() -> Record) {
+        if let Some(follower) = &*self.follower.load() {
+            // A follower that is gone is in the store's hands.
+            let _ = follower.send(record());
+        }
+    }
+
     /// Keeps an exchange.
     pub fn exchange(&self, record: Exchange) {
         self.events.send(Kind::Exchange, &record);
+        self.tell(|| Record::Exchange(Box::new(record.clone())));
         let record = Arc::new(record);
         if let Some(queue) = self.queue.get() {
             queue.push(writer::Record::Exchange(record.clone()));
@@ -322,6 +374,7 @@ impl Journal {
     /// Keeps a connection.
     pub fn connection(&self, record: Connection) {
         self.events.send(Kind::Connection, &record);
+        self.tell(|| Record::Connection(Box::new(record.clone())));
         let record = Arc::new(record);
         if let Some(queue) = self.queue.get() {
             queue.push(writer::Record::Connection(record.clone()));

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use arc_swap::ArcSwapOption;
+use axum::Router;
+use jiff::Timestamp;
 
 use super::{AdminDoors, AppError, token};
 use crate::admin::{self, Access, AdminState, Facts};
@@ -46,6 +48,9 @@ pub(super) struct Parts {
     metrics: Arc<Metrics>,
     events: Events,
     clock: Clock,
+    started_at: Timestamp,
+    /// What became of the last upgrade, if it failed.
+    pub(super) upgrade: Arc<ArcSwapOption<String>>,
 }
 
 impl Parts {
@@ -70,7 +75,21 @@ impl Parts {
         let rules =
             RuleBook::open_with_files(Arc::clone(&store), clock.clone(), events.clone(), seed, state.files()).await;
         let scopes = Arc::new(Scopes::new(Arc::clone(&divert)));
-        Ok(Self { divert, store, rules, scopes, journal, writer, authority, metrics, events, clock })
+        let (started_at, upgrade) = (clock.now(), Arc::default());
+        Ok(Self {
+            divert,
+            store,
+            rules,
+            scopes,
+            journal,
+            writer,
+            authority,
+            metrics,
+            events,
+            clock,
+            started_at,
+            upgrade,
+        })
     }
 
     /// What connections use; `own` are the addresses that are never dialled.
@@ -96,14 +115,14 @@ impl Parts {
         })
     }
 
-    /// Serves the admin API on the Unix socket and on TCP.
-    pub(super) async fn open_doors(
+    /// The admin API.
+    pub(super) fn router(
         &self,
         config: &Config,
         state: &StateDir,
-        ready: Arc<AtomicBool>,
+        ready: &Arc<AtomicBool>,
         drain: &Drain,
-    ) -> Result<(), AppError> {
+    ) -> Result<Router, AppError> {
         let token = match &config.admin.token {
             Some(token) => token.expose().to_owned(),
             None => {
@@ -111,9 +130,7 @@ impl Parts {
                 token::open(&path).map_err(|source| AppError::Token { path, source })?
             }
         };
-        let addr = config.admin.addr;
-        let listener = TcpListener::bind(addr).await.map_err(|source| AppError::AdminAddr { addr, source })?;
-        let router = admin::router(AdminState {
+        Ok(admin::router(AdminState {
             rules: Arc::clone(&self.rules),
             scopes: Arc::clone(&self.scopes),
             journal: Arc::clone(&self.journal),
@@ -125,12 +142,10 @@ impl Parts {
             clock: self.clock.clone(),
             access: Access::new(&token, &config.admin.hosts),
             facts: self.facts(config),
-            ready,
+            ready: Arc::clone(ready),
+            upgrade: Arc::clone(&self.upgrade),
             drain: drain.clone(),
-        });
-        admin::serve_unix(&state.admin_socket(), router.clone(), drain).await.map_err(AppError::Admin)?;
-        admin::serve_tcp(listener, router, drain);
-        Ok(())
+        }))
     }
 
     fn facts(&self, config: &Config) -> Facts {
@@ -139,8 +154,16 @@ impl Parts {
             environment: config.environment.as_ref().map(|environment| environment.as_str().to_owned()),
             netns: std::fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino()),
             upstream_ca: config.tls.upstream_ca.iter().map(|file| canonical(file)).collect(),
-            started_at: self.clock.now(),
+            pid: std::process::id(),
+            started_at: self.started_at,
         }
+    }
+
+    /// Writes what is still to be written, for good.
+    pub(super) async fn write_down(&self) {
+        self.rules.flush().await;
+        self.writer.flush().await;
+        self.store.close().await;
     }
 
     /// Looks every now and then whether a scope's cgroup was made anew, as it is when its unit restarts.

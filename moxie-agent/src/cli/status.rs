@@ -40,7 +40,13 @@ fn tell(status: &Value, changed: u64) -> String {
     let yes = |pointer: &str| status.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
     let mut lines = Vec::new();
     let switch = if yes("/diverting") { "on" } else { "OFF: every new connection goes direct; `moxie on` undoes this" };
-    lines.push(format!("agent {} in {}, since {}", of("/version"), of("/environment"), of("/started_at")));
+    lines.push(format!(
+        "agent {} in {}, process {}, since {}",
+        of("/version"),
+        of("/environment"),
+        of("/pid"),
+        of("/started_at")
+    ));
     lines.push(format!("diverting by {}: {switch}", of("/way")));
     lines.push(format!(
         "{} armed, {} changed",
@@ -55,6 +61,9 @@ fn tell(status: &Value, changed: u64) -> String {
     if !yes("/ready") {
         let reasons = status.get("reasons").and_then(Value::as_array).into_iter().flatten();
         lines.extend(reasons.filter_map(Value::as_str).map(|reason| format!("not ready: {reason}")));
+    }
+    if let Some(trouble) = status.get("upgrade_trouble").and_then(Value::as_str) {
+        lines.push(format!("the last upgrade failed, this agent goes on: {trouble}"));
     }
     if let Some(trouble) = status.get("store_trouble").and_then(Value::as_str) {
         lines.push(format!("store: {trouble}"));
@@ -75,9 +84,9 @@ mod tests {
     #[test]
     fn the_state_is_told_in_words() {
         let mut status = json!({"version": "1", "environment": "dev", "way": "ebpf", "diverting": true, "ready": true, "reasons": [],
-            "started_at": "T", "rules": {"total": 3, "armed": 2}, "scopes": 1, "active_connections": 0, "store_trouble": null});
+            "pid": 7, "started_at": "T", "rules": {"total": 3, "armed": 2}, "scopes": 1, "active_connections": 0, "store_trouble": null});
         let changed = changed_calls(&[json!({"hits": 30}), json!({"hits": 7}), json!({})]);
-        let told = "agent 1 in dev, since T\ndiverting by ebpf: on\n2 rules armed, 37 calls changed\n1 scope opted in, 0 connections open";
+        let told = "agent 1 in dev, process 7, since T\ndiverting by ebpf: on\n2 rules armed, 37 calls changed\n1 scope opted in, 0 connections open";
         assert_eq!(tell(&status, changed), told);
         status["diverting"] = json!(false);
         status["ready"] = json!(false);

@@ -38,11 +38,13 @@ pub async fn serve(
     let io = TokioIo::new(stream);
     let served = if session.version == Version::HTTP_2 {
         let server = http2_server();
-        run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), &session).await
+        let ending = session.cx.drain.started();
+        run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), ending, &session).await
     } else {
         let server = http1_server(session.scheme);
         let connection = server.serve_connection(io, service).with_upgrades();
-        run(connection, |conn| conn.graceful_shutdown(), &session).await
+        let ending = last_request(&session);
+        run(connection, |conn| conn.graceful_shutdown(), ending, &session).await
     };
     served.map_err(Error::Serve)
 }
@@ -61,15 +63,30 @@ fn http2_server() -> http2::Builder<TokioExecutor> {
     server
 }
 
-/// Runs a connection; when the agent drains or the destination closes its side, it ends after what is under way.
-async fn run<C>(connection: C, close: impl Fn(std::pin::Pin<&mut C>), session: &Session) -> hyper::Result<()>
+/// The moment for an HTTP/1 connection to end while the agent drains: when its client has sent another request, so that the
+/// answer tells it that this was the last. A close between two exchanges could cross a request on its way.
+async fn last_request(session: &Session) {
+    session.cx.drain.started().await;
+    tokio::select! {
+        () = session.last.awaited() => {}
+        () = session.cx.drain.hurried() => {}
+    }
+}
+
+/// Runs a connection; when it is to end or the destination closes its side, it ends after what is under way.
+async fn run<C>(
+    connection: C,
+    close: impl Fn(std::pin::Pin<&mut C>),
+    ending: impl Future<Output = ()>,
+    session: &Session,
+) -> hyper::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         served = &mut connection => return served,
-        () = session.cx.drain.started() => {}
+        () = ending => {}
         () = session.link.closed() => {}
     }
     // An answer that came just before, above all the switch to another protocol, goes out as it is, without a "close" in it.
@@ -77,11 +94,15 @@ where
         return served;
     }
     close(connection.as_mut());
+    session.last.told();
     connection.await
 }
 
 async fn handle(request: Request<Incoming>, session: Arc<Session>) -> Result<Response<ResponseBody>, Failure> {
     session.asked();
+    if session.version != Version::HTTP_2 && session.cx.drain.has_started() {
+        session.last.request().await;
+    }
     let served = exchange(request, &session).await;
     if served.is_err() && session.version != Version::HTTP_2 {
         session.abort.request();
@@ -92,7 +113,14 @@ async fn handle(request: Request<Incoming>, session: Arc<Session>) -> Result<Res
 async fn exchange(request: Request<Incoming>, session: &Arc<Session>) -> Result<Response<ResponseBody>, Failure> {
     let authority = authority(&request, session.scheme);
     let mut log = open_log(&request, &authority, session);
-    match decide(&request, &authority, session) {
+    let hit = loop {
+        match decide(&request, &authority, session) {
+            // Another agent may keep the counts by now: its last firing may be gone, and then the next rule is due.
+            Some(hit) if !session.cx.rules.confirm(&hit).await => {}
+            decided => break decided,
+        }
+    };
+    match hit {
         None => forward::exchange(request, session, log).await,
         Some(hit) => {
             session.cx.rules.fired(&hit.rule);

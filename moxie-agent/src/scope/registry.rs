@@ -16,6 +16,9 @@ use super::Caller;
 use super::cgroup::{self, CgroupError, Hierarchy};
 use super::process::{self, ProcessError, ProcessTree};
 use crate::divert::{Attachment, Divert, DivertError, Origin, Terms};
+pub use handover::HandedTree;
+
+mod handover;
 
 /// Opaque name of a scope.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -146,10 +149,10 @@ struct Entry {
 /// What keeps a scope in force. Dropped in this order: off path first, then the process tree moves back.
 #[derive(Debug)]
 struct Hold {
-    _attachment: Box<dyn Attachment>,
+    attachment: Box<dyn Attachment>,
     /// Id of the directory that is on path: one made later under the same name is another.
     cgroup_id: u64,
-    _tree: Option<ProcessTree>,
+    tree: Option<ProcessTree>,
 }
 
 impl Entry {
@@ -209,17 +212,22 @@ impl Scopes {
             Target::Cgroup(_) => None,
         };
         let path = tree.as_ref().map(|tree| tree.path().to_owned()).or(named).unwrap_or_default();
-        let entry = Arc::new(Entry {
-            id,
-            target: spec.target,
-            mode: spec.mode,
-            created_at,
-            active: Arc::default(),
-            hold: Mutex::new(Some(self.hold(&path, tree)?)),
-            path,
-        });
+        Ok((self.place(id, spec.target, spec.mode, created_at, path, tree)?, true))
+    }
+
+    fn place(
+        &self,
+        id: ScopeId,
+        target: Target,
+        mode: Mode,
+        created_at: Timestamp,
+        path: PathBuf,
+        tree: Option<ProcessTree>,
+    ) -> Result<Scope, ScopeError> {
+        let hold = Mutex::new(Some(self.hold(&path, tree)?));
+        let entry = Arc::new(Entry { id, target, mode, created_at, active: Arc::default(), hold, path });
         self.change(|entries| entries.push(Arc::clone(&entry)));
-        Ok((entry.scope(), true))
+        Ok(entry.scope())
     }
 
     fn hold(&self, path: &Path, tree: Option<ProcessTree>) -> Result<Hold, ScopeError> {
@@ -228,7 +236,7 @@ impl Scopes {
             .divert
             .attach(path, Terms::default())
             .map_err(|source| ScopeError::Divert { path: path.to_owned(), source })?;
-        Ok(Hold { _attachment: attachment, cgroup_id, _tree: tree })
+        Ok(Hold { attachment, cgroup_id, tree })
     }
 
     /// Opts out: off path first, then what `add` made is undone. `None`: there is no such scope.
