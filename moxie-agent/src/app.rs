@@ -16,19 +16,18 @@ use crate::admin::{Doors, ServeError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::datapath::{Context, accept};
-use crate::descriptors;
-use crate::divert::ebpf::{Ebpf, EbpfOptions};
-use crate::divert::{Divert, DivertError};
+use crate::divert::{self, Divert, NoWay};
 use crate::drain::Drain;
 use crate::handover::WireError;
 use crate::journal::Journal;
 use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
+use crate::scope::watch::Watch;
 use crate::store::StoreError;
 use crate::tls::authority::AuthorityError;
 use crate::tls::originate::RootsError;
-use parts::Parts;
+use parts::{Ground, Parts};
 pub use succession::Handed;
 
 /// How long the admin API may take to finish its last answers.
@@ -63,7 +62,7 @@ pub enum AdminDoors {
 pub enum AppError {
     /// No way on path.
     #[error("cannot divert connections")]
-    Divert(#[source] DivertError),
+    Divert(#[source] NoWay),
     /// The state directory cannot be made.
     #[error("cannot make the state directory {}", path.display())]
     StateDir {
@@ -98,6 +97,9 @@ pub enum AppError {
     /// The agent that was to be taken over from is gone, or goes on itself.
     #[error("nothing to take over; `moxie agent` starts an agent without --take-over")]
     TakeOver(#[source] WireError),
+    /// The kernel half did not take the switch.
+    #[error("the kernel half could not be switched")]
+    Switch(#[source] divert::DivertError),
     /// Without the rules, taking over would end them.
     #[error("the store cannot be read, so the rules in force cannot be taken over")]
     StoreUnread,
@@ -114,6 +116,8 @@ pub struct App {
     pub journal: Arc<Journal>,
     /// The authority's certificate.
     pub authority_pem: String,
+    /// The way on path, and why not the ones that were tried before it; for people, on one line.
+    pub on_path: String,
     warnings: Vec<String>,
     parts: Parts,
     cx: Arc<Context>,
@@ -124,16 +128,20 @@ pub struct App {
     doors: Option<Doors>,
     ready: Arc<AtomicBool>,
     admin_drain: Drain,
+    /// Cgroups as they appear; an agent without doors has no scope that could match a later one.
+    watch: Option<Watch>,
 }
 
 impl App {
-    /// Builds and starts every part on the eBPF way; on return it diverts.
+    /// Builds and starts every part on the way that the configuration asks for; on return it diverts.
     ///
     /// # Errors
     /// What could not be built.
     pub async fn start(options: Options) -> Result<Self, AppError> {
-        let divert = load(&options.config).await?;
-        Self::start_on(divert, options).await
+        let (divert, on_path) = open(&options.config).await?;
+        let mut app = Self::start_on(divert, options).await?;
+        app.on_path = on_path;
+        Ok(app)
     }
 
     /// Builds and starts every part on the given way.
@@ -142,23 +150,23 @@ impl App {
     /// What could not be built.
     pub async fn start_on(divert: Arc<dyn Divert>, options: Options) -> Result<Self, AppError> {
         let admin = options.admin;
-        let mut app = Self::build(divert, options).await?;
+        let ground = Ground::open(&options).await?;
+        let mut app = Self::build(divert, ground, options).await?;
         if admin == AdminDoors::Open {
             let doors = Doors::open(&app.state.admin_socket(), app.config.admin.addr).await.map_err(AppError::Admin)?;
             app.doors = Some(doors);
         }
         app.open_doors()?;
         app.warnings = app.parts.restore_scopes().await;
+        app.watch = (admin == AdminDoors::Open).then(|| Watch::start(&app.scopes)).flatten();
         app.ready.store(true, Ordering::Release);
         Ok(app)
     }
 
     /// Every part, with the accept loops running and nothing opted in.
-    async fn build(divert: Arc<dyn Divert>, options: Options) -> Result<Self, AppError> {
+    async fn build(divert: Arc<dyn Divert>, ground: Ground, options: Options) -> Result<Self, AppError> {
         let Options { config, state, store, admin, clock } = options;
-        descriptors::raise();
-        make_state_dir(state.root())?;
-        let parts = Parts::build(divert, &config, &state, &store, clock).await?;
+        let parts = Parts::build(divert, ground, &config, &state, admin, clock).await;
         let own = parts::own_sockets(&*parts.divert, admin, &config);
         let cx = Arc::new(parts.context(&config, own)?);
         accept::serve(&cx).map_err(AppError::Accept)?;
@@ -168,6 +176,7 @@ impl App {
             scopes: Arc::clone(&parts.scopes),
             journal: Arc::clone(&parts.journal),
             authority_pem: parts.authority.pem().to_owned(),
+            on_path: parts.divert.name().to_owned(),
             warnings: Vec::new(),
             parts,
             cx,
@@ -177,6 +186,7 @@ impl App {
             doors: None,
             ready: Arc::new(AtomicBool::new(false)),
             admin_drain: Drain::new(),
+            watch: None,
         })
     }
 
@@ -214,21 +224,14 @@ impl App {
     }
 }
 
-async fn load(config: &Config) -> Result<Arc<dyn Divert>, AppError> {
-    let ebpf = ebpf_options(config);
-    let loaded = spawn_blocking(move || Ebpf::load(&ebpf)).await;
-    let divert = loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    Ok(Arc::new(divert.map_err(AppError::Divert)?))
-}
-
-fn ebpf_options(config: &Config) -> EbpfOptions {
-    EbpfOptions {
-        ports: config.divert.ports.clone(),
-        refuse_quic: config.divert.refuse_quic,
-        max_beat_age: config.divert.heartbeat,
-        kernel_log: config.divert.kernel_log,
-        ..EbpfOptions::default()
-    }
+/// The way that the configuration asks for, and in words why not another.
+async fn open(config: &Config) -> Result<(Arc<dyn Divert>, String), AppError> {
+    let settings = config.divert.clone();
+    let opened = spawn_blocking(move || divert::open(settings.via, &settings)).await;
+    let opened = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    let opened = opened.map_err(AppError::Divert)?;
+    let on_path = opened.to_string();
+    Ok((opened.divert, on_path))
 }
 
 /// Makes the state directory, if it is not there: others may pass through it, to the admin socket and the trust set, and see

@@ -4,6 +4,7 @@ mod agent;
 mod ca;
 mod client;
 mod completions;
+mod cover;
 mod doctor;
 mod env;
 mod exit;
@@ -90,6 +91,9 @@ enum Command {
     /// Become a command inside a cgroup (`moxie run` uses this)
     #[command(hide = true)]
     Launch(launch::Arguments),
+    /// Show files in place of others in a mount namespace (`moxie ca install --container` uses this)
+    #[command(hide = true)]
+    Cover(cover::Arguments),
 }
 
 /// What a command works with besides its own arguments.
@@ -134,6 +138,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Man => man::run(&Cli::command()),
         Command::Openapi => openapi::run(),
         Command::Launch(arguments) => Err(launch::run(arguments)),
+        Command::Cover(arguments) => cover::run(&arguments),
     }
 }
 

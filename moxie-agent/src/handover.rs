@@ -32,7 +32,7 @@ pub use predecessor::{Inheritance, Predecessor};
 pub use successor::{Courier, Successor};
 
 use crate::datapath::learned::Lessons;
-use crate::journal::Record;
+use crate::journal::Told;
 use crate::rules::{Count, RuleId};
 use crate::scope::registry::HandedTree;
 pub use wire::WireError;
@@ -101,7 +101,7 @@ enum ToSuccessor {
     Yours,
     Take { ask: u64, rule: RuleId },
     Fired { rule: RuleId, hits: u64, last_hit_ms: i64 },
-    Record(Record),
+    Record(Told),
 }
 
 /// What a predecessor is told.

@@ -288,8 +288,33 @@ pub struct Journal {
     events: Events,
     /// What waits for the store; set by the one writer.
     queue: OnceLock<Arc<Queue>>,
-    /// Who lists the records from now on; set when another agent takes over.
-    follower: ArcSwapOption<UnboundedSender<Record>>,
+    /// Who has the records too, or instead; set when another agent takes over.
+    follower: ArcSwapOption<Follower>,
+}
+
+#[derive(Debug)]
+struct Follower {
+    records: UnboundedSender<Told>,
+    keeps: Keeps,
+}
+
+/// Who writes records to the store that a follower is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keeps {
+    /// The journal that tells.
+    Teller,
+    /// The journal that is told.
+    Follower,
+}
+
+/// A record that another journal is told of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// The record.
+    pub record: Record,
+    /// Who writes it to the store.
+    pub keeps: Keeps,
 }
 
 /// A record of either kind.
@@ -329,9 +354,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Gives each record that comes from now on to the channel too, until it closes; the store gets them as ever.
-    pub fn follow(&self, follower: UnboundedSender<Record>) {
-        self.follower.store(Some(Arc::new(follower)));
+    /// Tells each record that comes from now on to the channel too, until it closes.
+    pub fn follow(&self, records: UnboundedSender<Told>, keeps: Keeps) {
+        self.follower.store(Some(Arc::new(Follower { records, keeps })));
     }
 
     /// The follower's channel ends.
@@ -339,33 +364,36 @@ impl Journal {
         self.follower.store(None);
     }
 
-    /// Lists a record that another agent has made and written to the store. One that is here already stays what it is.
-    pub fn receive(&self, record: Record) {
-        match record {
-            Record::Exchange(record) => {
+    /// Lists a record that another agent has made. One that is here already stays what it is.
+    pub fn receive(&self, Told { record, keeps }: Told) {
+        match (record, keeps) {
+            (Record::Exchange(record), Keeps::Follower) => self.exchange(*record),
+            (Record::Connection(record), Keeps::Follower) => self.connection(*record),
+            (Record::Exchange(record), Keeps::Teller) => {
                 self.events.send(Kind::Exchange, &*record);
                 self.exchanges.push(Arc::new(*record));
             }
-            Record::Connection(record) => {
+            (Record::Connection(record), Keeps::Teller) => {
                 self.events.send(Kind::Connection, &*record);
                 self.connections.push(Arc::new(*record));
             }
         }
     }
 
-    fn tell(&self, record: impl FnOnce() -> Record) {
-        if let Some(follower) = &*self.follower.load() {
-            // A follower that is gone is in the store's hands.
-            let _ = follower.send(record());
-        }
+    /// Whether a follower has the record and writes it to the store.
+    fn is_told(&self, record: impl FnOnce() -> Record) -> bool {
+        let follower = self.follower.load();
+        let Some(follower) = &*follower else { return false };
+        let told = follower.records.send(Told { record: record(), keeps: follower.keeps });
+        told.is_ok() && follower.keeps == Keeps::Follower
     }
 
     /// Keeps an exchange.
     pub fn exchange(&self, record: Exchange) {
         self.events.send(Kind::Exchange, &record);
-        self.tell(|| Record::Exchange(Box::new(record.clone())));
+        let is_kept = self.is_told(|| Record::Exchange(Box::new(record.clone())));
         let record = Arc::new(record);
-        if let Some(queue) = self.queue.get() {
+        if let (false, Some(queue)) = (is_kept, self.queue.get()) {
             queue.push(writer::Record::Exchange(record.clone()));
         }
         self.exchanges.push(record);
@@ -374,9 +402,9 @@ impl Journal {
     /// Keeps a connection.
     pub fn connection(&self, record: Connection) {
         self.events.send(Kind::Connection, &record);
-        self.tell(|| Record::Connection(Box::new(record.clone())));
+        let is_kept = self.is_told(|| Record::Connection(Box::new(record.clone())));
         let record = Arc::new(record);
-        if let Some(queue) = self.queue.get() {
+        if let (false, Some(queue)) = (is_kept, self.queue.get()) {
             queue.push(writer::Record::Connection(record.clone()));
         }
         self.connections.push(record);

@@ -133,10 +133,17 @@ impl Tally {
         }
     }
 
-    /// Goes on from counters that another agent kept, or that were given away and come back.
+    /// Goes on from counters that another agent kept; nothing has been counted here.
     pub(crate) fn receive(&self, count: &Count) {
+        self.hits.store(count.hits, Ordering::Relaxed);
+        self.last_hit_ms.store(count.last_hit_ms, Ordering::Relaxed);
+        self.draws.store(count.draws, Ordering::Relaxed);
+        self.remaining.store(count.remaining, Ordering::Release);
+    }
+
+    /// Takes back what was given away and not used.
+    pub(crate) fn take_back(&self, count: &Count) {
         self.add(count.hits, count.last_hit_ms);
-        self.draws.fetch_max(count.draws, Ordering::Relaxed);
         self.remaining.store(count.remaining, Ordering::Release);
     }
 

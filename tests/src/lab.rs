@@ -3,18 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
 pub mod agent;
-mod authority;
+pub(crate) mod authority;
 pub mod cgroup;
-mod namespace;
+pub(crate) mod namespace;
 pub mod origins;
 pub mod process;
 mod run;
-mod sweep;
+pub(crate) mod sweep;
 
 pub use cgroup::Place;
 pub use origins::{Origins, Seen};
@@ -46,12 +45,11 @@ impl Lab {
     /// # Errors
     /// What the system refused; a test that gets this error fails with it.
     pub fn new() -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         ensure!(nix::unistd::geteuid().is_root(), "the lab makes network namespaces and cgroups, so it needs root");
         sweep::stale();
         sweep::on_interrupt();
         let _gate = sweep::gate();
-        let name = sweep::name(NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = sweep::name();
         let files = Files::create(&name)?;
         let (app, net) = cable(&name)?;
         let (trusted, unknown) = (Authority::create("Lab authority")?, Authority::create("Unknown authority")?);
@@ -172,18 +170,22 @@ pub fn settled() {
 
 /// The lab's directory; removed when dropped.
 #[derive(Debug)]
-struct Files {
+pub(crate) struct Files {
     name: String,
     path: PathBuf,
 }
 
 impl Files {
-    fn create(name: &str) -> Result<Self> {
+    pub(crate) fn create(name: &str) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         let path = sweep::directory(name);
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { name: name.to_owned(), path })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -204,6 +206,12 @@ pub fn trust(command: &mut Command, bundle: &Path) {
 fn cable(name: &str) -> Result<(Network, Network)> {
     let app = Network::create(format!("{name}-app"))?;
     let net = Network::create(format!("{name}-net"))?;
+    join(&app, &net)?;
+    Ok((app, net))
+}
+
+/// Lays the cable between the two and gives each end its addresses.
+pub(crate) fn join(app: &Network, net: &Network) -> Result<()> {
     app.configure(&format!(
         "link set lo up\n\
          link add cable type veth peer name cable netns {}\n\
@@ -218,8 +226,7 @@ fn cable(name: &str) -> Result<(Network, Network)> {
         lines.push_str(&format!("addr add {}/{length} dev cable {option}\n", place.address));
     }
     lines.push_str("link set cable up\n");
-    net.configure(&lines)?;
-    Ok((app, net))
+    net.configure(&lines)
 }
 
 fn write_files(directory: &Path, trusted: &Authority, unknown: &Authority) -> Result<()> {

@@ -6,6 +6,7 @@
 pub mod lab;
 pub mod programs;
 pub mod rest;
+pub mod systemd;
 pub mod wait;
 
 pub use lab::Lab;
@@ -21,4 +22,6 @@ pub mod bounds {
     pub const SOON: Duration = Duration::from_secs(10);
     /// For a whole program to run.
     pub const PROGRAM: Duration = Duration::from_secs(60);
+    /// For something that is made once and kept.
+    pub const BUILD: Duration = Duration::from_secs(600);
 }

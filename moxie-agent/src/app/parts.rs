@@ -11,20 +11,21 @@ use arc_swap::ArcSwapOption;
 use axum::Router;
 use jiff::Timestamp;
 
-use super::{AdminDoors, AppError, token};
+use super::{AdminDoors, AppError, Options, make_state_dir, token};
 use crate::admin::{self, Access, AdminState, Facts};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::datapath::learned::Learned;
 use crate::datapath::{Context, sniff};
+use crate::descriptors;
 use crate::divert::Divert;
 use crate::drain::Drain;
 use crate::events::Events;
 use crate::journal::{Journal, Writer};
 use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
-use crate::scope::Scopes;
+use crate::scope::{Defaults, Scopes};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 use crate::tls::authority::Authority;
@@ -34,6 +35,35 @@ use crate::upstream::Upstream;
 
 /// How often scopes are looked after.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// What stands before anything is taken over from an earlier agent.
+#[derive(Debug)]
+pub(super) struct Ground {
+    store: Arc<dyn Store>,
+    journal: Arc<Journal>,
+    writer: Writer,
+    authority: Arc<Authority>,
+    metrics: Arc<Metrics>,
+    events: Events,
+}
+
+impl Ground {
+    pub(super) async fn open(options: &Options) -> Result<Self, AppError> {
+        let Options { config, state, store, .. } = options;
+        descriptors::raise();
+        make_state_dir(state.root())?;
+        let events = Events::default();
+        let metrics = Arc::new(Metrics::default());
+        let authority = Arc::new(Authority::open(&state.authority()).map_err(AppError::Authority)?);
+        let store = store::open_or_down(store).await.map_err(AppError::Store)?;
+        let journal = Arc::new(Journal::new(config.records.bytes, events.clone()));
+        if let Err(error) = journal.preload(&*store).await {
+            tracing::warn!("earlier records cannot be listed: {}", Chain(&error));
+        }
+        let writer = journal.writer(Arc::clone(&store), config.records.bytes as u64, Arc::clone(&metrics));
+        Ok(Self { store, journal, writer, authority, metrics, events })
+    }
+}
 
 /// Everything that is built before the first connection.
 #[derive(Debug)]
@@ -56,40 +86,22 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) async fn build(
         divert: Arc<dyn Divert>,
+        ground: Ground,
         config: &Config,
         state: &StateDir,
-        store_url: &str,
+        doors: AdminDoors,
         clock: Clock,
-    ) -> Result<Self, AppError> {
-        let events = Events::default();
-        let metrics = Arc::new(Metrics::default());
-        let authority = Arc::new(Authority::open(&state.authority()).map_err(AppError::Authority)?);
-        let store = store::open_or_down(store_url).await.map_err(AppError::Store)?;
-        let journal = Arc::new(Journal::new(config.records.bytes, events.clone()));
-        if let Err(error) = journal.preload(&*store).await {
-            tracing::warn!("earlier records cannot be listed: {}", Chain(&error));
-        }
-        let writer = journal.writer(Arc::clone(&store), config.records.bytes as u64, Arc::clone(&metrics));
+    ) -> Self {
+        let Ground { store, journal, writer, authority, metrics, events } = ground;
         let seed = config.rules.seed.unwrap_or_else(rand::random);
         tracing::info!(seed, "percentages are drawn from this seed");
         let rules =
             RuleBook::open_with_files(Arc::clone(&store), clock.clone(), events.clone(), seed, state.files()).await;
-        let scopes = Arc::new(Scopes::new(Arc::clone(&divert)));
+        let label = (doors == AdminDoors::Open).then(|| config.scopes.label.clone()).flatten();
+        let defaults = Defaults { label, refuse_quic: config.divert.refuse_quic };
+        let scopes = Arc::new(Scopes::with(Arc::clone(&divert), defaults));
         let (started_at, upgrade) = (clock.now(), Arc::default());
-        Ok(Self {
-            divert,
-            store,
-            rules,
-            scopes,
-            journal,
-            writer,
-            authority,
-            metrics,
-            events,
-            clock,
-            started_at,
-            upgrade,
-        })
+        Self { divert, store, rules, scopes, journal, writer, authority, metrics, events, clock, started_at, upgrade }
     }
 
     /// What connections use; `own` are the addresses that are never dialled.
@@ -166,7 +178,7 @@ impl Parts {
         self.store.close().await;
     }
 
-    /// Looks every now and then whether a scope's cgroup was made anew, as it is when its unit restarts.
+    /// Looks every now and then at what scopes match, and whenever somebody has learned something.
     pub(super) fn keep_scopes_fresh(&self, drain: &Drain) {
         let (scopes, stop) = (Arc::clone(&self.scopes), drain.clone());
         drain.spawn(async move {
@@ -174,12 +186,12 @@ impl Parts {
             loop {
                 tokio::select! {
                     () = stop.started() => return,
-                    _ = tick.tick() => {
-                        let scopes = Arc::clone(&scopes);
-                        // A panic there has been reported already; the next look is a new task.
-                        let _ = tokio::task::spawn_blocking(move || scopes.refresh()).await;
-                    }
+                    _ = tick.tick() => {}
+                    () = scopes.nudged() => {}
                 }
+                let scopes = Arc::clone(&scopes);
+                // A panic there has been reported already; the next look is a new task.
+                let _ = tokio::task::spawn_blocking(move || scopes.refresh()).await;
             }
         });
     }

@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
-use super::{ADMIN_DRAIN, App, AppError, Options, load};
+use super::parts::Ground;
+use super::{ADMIN_DRAIN, App, AppError, Options, open};
 use crate::admin::Doors;
 use crate::chain::Chain;
 use crate::handover::{Estate, HandoverError, Inheritance, LINGER, Predecessor, Successor};
+use crate::journal::{Keeps, Told};
 use crate::scope::registry::HandedTree;
+use crate::scope::watch::Watch;
 
 /// How long the last words to the successor may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -31,18 +34,22 @@ impl App {
     /// # Errors
     /// What could not be built; the other goes on then.
     pub async fn take_over(options: Options, mut predecessor: Predecessor) -> Result<Self, AppError> {
-        let divert = load(&options.config).await?;
+        let (divert, on_path) = open(&options.config).await?;
+        let ground = Ground::open(&options).await?;
         let inherited = predecessor.inherit().await.map_err(AppError::TakeOver)?;
         let Inheritance { estate, unix, tcp } = inherited;
-        let mut app = Self::build(divert, options).await?;
+        // Not before: the predecessor took changes until now.
+        let mut app = Self::build(divert, ground, options).await?;
+        app.on_path = on_path;
         if !app.rules.is_loaded().await {
             return Err(AppError::StoreUnread);
         }
         let doors = Doors::receive(unix, tcp, &app.state.admin_socket(), app.config.admin.addr).await;
         app.doors = Some(doors.map_err(AppError::Admin)?);
         app.cx.learned.receive(estate.lessons);
-        app.parts.divert.set_enabled(estate.diverting).map_err(AppError::Divert)?;
+        app.parts.divert.set_enabled(estate.diverting).map_err(AppError::Switch)?;
         app.warnings = app.parts.restore_scopes().await;
+        app.watch = Watch::start(&app.scopes);
         app.receive_trees(estate.trees).await;
 
         let counts = predecessor.armed().await.map_err(AppError::TakeOver)?;
@@ -62,7 +69,7 @@ impl App {
         let received = spawn_blocking(move || {
             let failed = trees.into_iter().filter_map(|tree| scopes.receive(tree).err());
             let failed: Vec<String> = failed.map(|error| Chain(&error).to_string()).collect();
-            scopes.look_around();
+            scopes.refresh();
             failed
         });
         self.warnings.extend(received.await.unwrap_or_default());
@@ -74,6 +81,9 @@ impl App {
     /// Why it could not be: then this agent goes on as if nothing had been.
     pub async fn hand_over(&mut self) -> Result<Handed, HandoverError> {
         let handed = self.try_to_hand_over().await;
+        if handed.is_err() {
+            self.journal.leave_follower();
+        }
         let trouble = handed.as_ref().err().map(|error| Arc::new(Chain(error).to_string()));
         self.parts.upgrade.store(trouble);
         handed
@@ -86,12 +96,15 @@ impl App {
         if self.doors.is_none() {
             return Err(HandoverError::NoDoors);
         }
+        // What ends from now on, the successor is told; what has ended, it finds in the store.
+        let (follower, records) = mpsc::unbounded_channel();
+        self.journal.follow(follower.clone(), Keeps::Teller);
+        self.parts.writer.flush().await;
         let mut successor = Successor::start()?;
         successor.prepared().await?;
         self.admin_drain.finish(ADMIN_DRAIN).await;
-        let passed = self.pass_on(successor).await;
+        let passed = self.pass_on(successor, follower, records).await;
         if passed.is_err() {
-            self.journal.leave_follower();
             if let Err(error) = self.open_doors() {
                 tracing::error!(error = %Chain(&error), "the admin API is not served any more");
             }
@@ -99,11 +112,13 @@ impl App {
         passed
     }
 
-    async fn pass_on(&mut self, mut successor: Successor) -> Result<Handed, HandoverError> {
-        let (follower, records) = mpsc::unbounded_channel();
-        self.journal.follow(follower);
+    async fn pass_on(
+        &mut self,
+        mut successor: Successor,
+        follower: UnboundedSender<Told>,
+        records: UnboundedReceiver<Told>,
+    ) -> Result<Handed, HandoverError> {
         self.rules.flush().await;
-        self.parts.writer.flush().await;
         let estate = Estate {
             diverting: self.parts.divert.is_enabled(),
             trees: self.scopes.trees(),
@@ -122,7 +137,10 @@ impl App {
         };
         match moment.await {
             Ok(courier) => {
+                self.journal.follow(follower, Keeps::Follower);
                 self.scopes.release_trees();
+                // What appears from now on is the successor's.
+                self.watch = None;
                 // Closes this agent's descriptors of them; the sockets are the successor's.
                 self.doors = None;
                 let courier = tokio::spawn(courier.run(Arc::clone(&self.rules), given.orders, records));
@@ -142,6 +160,7 @@ impl App {
     pub async fn retire(self, handed: Handed) {
         // What the kernel had on its way here when it was switched over is still accepted.
         sleep(LINGER).await;
+        self.parts.divert.retire();
         if !self.cx.drain.finish_at_leisure(self.config.drain.upgrade).await {
             tracing::warn!(open = self.cx.drain.running(), "ended with connections still open");
         }

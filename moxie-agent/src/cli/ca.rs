@@ -1,36 +1,86 @@
-//! `moxie ca show|env|install|uninstall`: making programs trust the authority.
+//! `moxie ca show|env|install|uninstall|status`: making programs trust the authority.
 
-mod install;
+mod cdi;
+mod container;
+mod env;
+mod host;
+mod record;
+mod status;
+mod unit;
+mod users;
 
-use clap::Subcommand;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
+use super::output::Form;
 use super::{Context, output, settings};
-use crate::tls::trust;
+
+/// Where a trust set is inside a container.
+const SHOWN: &str = "/etc/moxie/trust";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Print the authority's certificate (PEM)
     Show,
-    /// Print variables that make the common runtimes trust the authority: eval "$(moxie ca env --shell)"
-    Env {
-        /// As `export` lines, for a shell; otherwise as KEY=VALUE lines, for EnvironmentFile= or --env-file
-        #[arg(long)]
-        shell: bool,
-    },
-    /// Add the authority to the host's own roots
-    Install,
-    /// Take the authority out of the host's own roots
-    Uninstall,
+    /// Print what makes the common runtimes trust the authority: eval "$(moxie ca env --shell)"
+    Env(env::Arguments),
+    /// Make a unit, a container, containers to come, or the whole host trust the authority
+    Install(Install),
+    /// Undo `moxie ca install`
+    Uninstall(Uninstall),
+    /// What is installed, for whom, and whether it is what it should be
+    Status(Form),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Install {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    options: unit::Options,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Uninstall {
+    #[command(flatten)]
+    target: Target,
+    /// With --unit: restart the unit, so that it takes effect now
+    #[arg(long, requires = "unit")]
+    restart: bool,
+    /// Everything that `moxie ca status` lists
+    #[arg(long, conflicts_with = "Target")]
+    all: bool,
+}
+
+/// Who is to trust the authority.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Target {
+    /// The host's own roots, and with them every program that reads these (also if nothing is named)
+    #[arg(long)]
+    host: bool,
+    /// A service unit; takes effect when it starts anew
+    #[arg(long, value_name = "NAME")]
+    unit: Option<String>,
+    /// A running container of Docker, Podman or containerd, until it is restarted
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
+    /// Containers to come that are made with --device moxie.dev/ca=all
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = cdi::FILE)]
+    cdi: Option<PathBuf>,
 }
 
 pub(super) async fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
+    let trust = settings::state_dir(context).root().join("trust");
     match command {
         Command::Show => output::print(authority(context).await?.trim_end())?,
-        Command::Env { shell } => env(shell, context).await?,
-        Command::Install => install::install(&authority(context).await?)?,
-        Command::Uninstall => install::uninstall()?,
+        Command::Env(arguments) => env::run(&arguments, &authority(context).await?, &trust, context)?,
+        Command::Install(arguments) => install(&arguments, &authority(context).await?, &trust)?,
+        Command::Uninstall(arguments) => uninstall(&arguments, &trust)?,
+        Command::Status(form) => status::run(form, &authority(context).await?, &trust, context)?,
     }
     Ok(Exit::Done)
 }
@@ -46,29 +96,50 @@ async fn authority(context: &Context) -> Result<String, Failure> {
     Client::locate(context)?.text("/api/v1/ca.pem").await
 }
 
-async fn env(shell: bool, context: &Context) -> Result<(), Failure> {
-    let pem = authority(context).await?;
-    let dir = settings::state_dir(context).root().join("trust");
-    let trust = trust::prepare(&pem, &dir, |name| context.env.text(name))
-        .map_err(|error| Failure::because("cannot write the bundle of roots", &error))?;
-    for warning in &trust.warnings {
-        output::note(warning);
+fn install(arguments: &Install, authority: &str, trust: &Path) -> Result<(), Failure> {
+    match &arguments.target {
+        Target { unit: Some(name), .. } => unit::install(name, arguments.options, authority, trust),
+        Target { container: Some(name), .. } => container::install(name, authority, trust),
+        Target { cdi: Some(file), .. } => cdi::install(file, authority, trust),
+        Target { .. } => host::install(authority),
     }
-    let lines = trust.variables.iter().map(|(name, value)| line(name, value, shell));
-    output::print(&lines.collect::<Vec<_>>().join("\n"))
 }
 
-fn line(name: &str, value: &str, shell: bool) -> String {
-    if shell { format!("export {name}='{}'", value.replace('\'', r"'\''")) } else { format!("{name}={value}") }
+fn uninstall(arguments: &Uninstall, trust: &Path) -> Result<(), Failure> {
+    match &arguments.target {
+        _ if arguments.all => uninstall_all(trust),
+        Target { unit: Some(name), .. } => unit::uninstall(name, unit::Options::restarting(arguments.restart), trust),
+        Target { container: Some(name), .. } => container::uninstall(name, trust),
+        Target { cdi: Some(file), .. } => {
+            // Without a file: every specification, wherever it is.
+            let file = Some(file.as_path()).filter(|file| *file != Path::new(cdi::FILE));
+            cdi::uninstall(file, trust)
+        }
+        Target { .. } => host::uninstall(),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shell_reads_the_value_back() {
-        assert_eq!(line("A", "/x/b.pem", false), "A=/x/b.pem");
-        assert_eq!(line("A", "it's", true), r"export A='it'\''s'");
+/// Goes on where one cannot be undone, and then says so.
+fn uninstall_all(trust: &Path) -> Result<(), Failure> {
+    let mut failures = Vec::new();
+    let mut done = |result: Result<(), Failure>| failures.extend(result.err());
+    for name in unit::names(trust) {
+        done(unit::uninstall(&name, unit::Options::default(), trust));
+    }
+    for id in container::names(trust) {
+        done(container::uninstall(&id, trust));
+    }
+    done(cdi::uninstall(None, trust));
+    done(host::uninstall_if_there());
+    if users::of(trust).is_empty() {
+        // With what `moxie ca env` has written.
+        done(record::remove_dir(trust));
+    }
+    match failures.pop() {
+        None => Ok(()),
+        Some(last) => {
+            failures.iter().for_each(Failure::tell);
+            Err(last)
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::wire::{self, Reader, WireError, Writer};
 use super::{Estate, HandoverError, PROTOCOL, STEP, ToPredecessor, ToSuccessor};
-use crate::journal::Record;
+use crate::journal::Told;
 use crate::rulebook::RuleBook;
 use crate::rulebook::succession::Order;
 use crate::rules::Count;
@@ -158,7 +158,7 @@ pub struct Courier {
 
 impl Courier {
     /// Runs until there is nothing left to carry, or the successor is gone; then it makes sure that no count is exceeded.
-    pub async fn run(self, rules: Arc<RuleBook>, orders: UnboundedReceiver<Order>, records: UnboundedReceiver<Record>) {
+    pub async fn run(self, rules: Arc<RuleBook>, orders: UnboundedReceiver<Order>, records: UnboundedReceiver<Told>) {
         let Self { reader, writer } = self;
         let asked = Asked::default();
         // Side by side: each waits for the other agent, which may wait for the other of the two.
@@ -196,7 +196,7 @@ async fn answers(mut reader: Reader, asked: &Asked) {
 async fn messages(
     writer: Writer,
     mut orders: UnboundedReceiver<Order>,
-    mut records: UnboundedReceiver<Record>,
+    mut records: UnboundedReceiver<Told>,
     asked: &Asked,
 ) {
     for ask in 0.. {

@@ -41,18 +41,22 @@ impl RuleBook {
 
     /// Takes counts back that nobody else has used, before their [`Order`]s are dropped: who waits for an answer decides anew.
     pub fn take_back(&self, counts: &[Count]) {
-        self.receive(counts);
+        self.each(counts, |rule, count| rule.tally.take_back(count));
         self.book.elsewhere.store(None);
         counts.iter().for_each(|count| self.book.dirty.mark(&count.rule));
     }
 
     /// Goes on from an earlier agent's counts. Rules that there are no longer are passed over.
     pub fn receive(&self, counts: &[Count]) {
+        self.each(counts, |rule, count| rule.tally.receive(count));
+    }
+
+    fn each(&self, counts: &[Count], visit: impl Fn(&Rule, &Count)) {
         let shelf = self.book.shelf.load_full();
         let given: HashMap<_, _> = counts.iter().map(|count| (&count.rule, count)).collect();
         for rule in &shelf.rules {
             if let Some(count) = given.get(&rule.id) {
-                rule.tally.receive(count);
+                visit(rule, count);
             }
         }
     }

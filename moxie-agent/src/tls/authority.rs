@@ -31,6 +31,8 @@ const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(5 * 24);
 const BACKDATED: SignedDuration = SignedDuration::from_hours(2 * 24);
 /// Longest common name (RFC 5280, ub-common-name).
 const MAX_COMMON_NAME: usize = 64;
+/// How the name of every authority of Moxie's begins.
+const COMMON_NAME: &str = "Moxie ";
 
 /// Why there is no authority, or no leaf from it.
 #[derive(Debug, thiserror::Error)]
@@ -298,12 +300,20 @@ fn serial() -> SerialNumber {
     SerialNumber::from_slice(&bytes)
 }
 
+/// Whether a certificate is an authority that some agent made: this host's, another's, or one of before.
+#[must_use]
+pub fn is_one(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return false };
+    let mut names = parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+    parsed.is_ca() && names.any(|name| name.starts_with(COMMON_NAME))
+}
+
 /// `Moxie <hostname> <short id>`: tells the authorities of a fleet apart, and two of one host.
 fn common_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host: String = host.trim().chars().filter(char::is_ascii_graphic).take(40).collect();
     let host = if host.is_empty() { "host" } else { host.as_str() };
-    format!("Moxie {host} {:08x}", rand::random::<u32>())
+    format!("{COMMON_NAME}{host} {:08x}", rand::random::<u32>())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod bundle;
 mod java;
+mod view;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 
-use bundle::{Bundles, Source};
+use bundle::{Bundles, Piece, Source};
+pub use view::View;
 
 /// Where distributions keep the bundle that OpenSSL, Go and others read.
 pub const BUNDLE_PATHS: [&str; 6] = [
@@ -93,6 +95,28 @@ pub struct Trust {
     pub binds: Vec<(PathBuf, PathBuf)>,
     /// What the user should know: presets that name nothing, settings that keep a runtime from trusting the authority.
     pub warnings: Vec<String>,
+    /// Whether what was written differs from what was there.
+    pub freshness: Freshness,
+}
+
+/// Whether the files of a trust set had to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Something was written: who has read the files before knows another state.
+    Changed,
+    /// Every file was there already, as it shall be.
+    Unchanged,
+}
+
+/// Where a trust set is written, and who is to read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The directory, for this process.
+    pub dir: &'a Path,
+    /// The same directory, for the reader.
+    pub shown: &'a Path,
+    /// The file system of the reader: whose roots are continued, which bundles are covered.
+    pub view: &'a View,
 }
 
 /// Writes the files of a trust set into `dir` and says which variables and binds a child needs.
@@ -103,34 +127,105 @@ pub struct Trust {
 /// # Errors
 /// A file that cannot be read or written, by name.
 pub fn prepare(authority_pem: &str, dir: &Path, preset: impl Fn(&str) -> Option<String>) -> Result<Trust, TrustError> {
+    prepare_at(Place { dir, shown: dir, view: &View::Host }, authority_pem, preset)
+}
+
+/// As [`prepare`], for a reader that sees other files than this process, or these files elsewhere.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_at(
+    place: Place<'_>,
+    authority_pem: &str,
+    preset: impl Fn(&str) -> Option<String>,
+) -> Result<Trust, TrustError> {
+    let set = compose(place, authority_pem, &preset)?;
+    let mut freshness = Freshness::Unchanged;
+    write::directory(place.dir)?;
+    write::directory(&place.dir.join("php"))?;
+    for piece in &set.pieces {
+        if write::file_if_changed(place.dir, &piece.name, &piece.content)? == Freshness::Changed {
+            freshness = Freshness::Changed;
+        }
+    }
+    let mut trust = set.trust;
+    if trust.variable(java::VARIABLE).is_some() {
+        java::write(place.dir, &set.roots, &set.authority, freshness)?;
+    }
+    trust.freshness = freshness;
+    Ok(trust)
+}
+
+/// Whether the files in `place.dir` are what [`prepare_at`] would write there now: the same authority, and the roots as they are today.
+///
+/// # Errors
+/// A file of roots that cannot be read, by name.
+pub fn is_current(
+    place: Place<'_>,
+    authority_pem: &str,
+    preset: impl Fn(&str) -> Option<String>,
+) -> Result<bool, TrustError> {
+    let set = compose(place, authority_pem, &preset)?;
+    Ok(set.pieces.iter().all(|piece| write::holds(place.dir, &piece.name, &piece.content)))
+}
+
+/// A trust set before it is written.
+struct Composed {
+    trust: Trust,
+    pieces: Vec<Piece>,
+    roots: Vec<u8>,
+    authority: CertificateDer<'static>,
+}
+
+fn compose(
+    place: Place<'_>,
+    authority_pem: &str,
+    preset: &impl Fn(&str) -> Option<String>,
+) -> Result<Composed, TrustError> {
     let preset = |name: &str| preset(name).filter(|value| !value.is_empty());
     let authority =
         CertificateDer::from_pem_slice(authority_pem.as_bytes()).map_err(|source| TrustError::Authority { source })?;
-    write::directory(dir)?;
-    let authority_file = write::file(dir, "ca.pem", authority_pem.as_bytes())?;
-    let mut trust = Trust { variables: Vec::new(), binds: Vec::new(), warnings: Vec::new() };
-    let mut bundles = Bundles::new(authority_pem, dir)?;
+    let mut trust =
+        Trust { variables: Vec::new(), binds: Vec::new(), warnings: Vec::new(), freshness: Freshness::Unchanged };
+    let mut bundles = Bundles::new(authority_pem, place.view)?;
 
     for (variable, instead) in REPLACING {
-        let source = chosen(variable, instead, &preset, &mut trust.warnings);
-        trust.set(variable, &bundles.replacing(variable, source, &preset)?)?;
+        let source = chosen((variable, instead), place.view, &preset, &mut trust.warnings);
+        trust.set(variable, &place.shown.join(bundles.replacing(variable, source, &preset)?))?;
     }
     if preset(NIX).is_some() {
-        let source = chosen(NIX, &[], &preset, &mut trust.warnings);
-        trust.set(NIX, &bundles.replacing(NIX, source, &preset)?)?;
+        let source = chosen((NIX, &[]), place.view, &preset, &mut trust.warnings);
+        trust.set(NIX, &place.shown.join(bundles.replacing(NIX, source, &preset)?))?;
     }
     for variable in ADDING {
-        let file = match chosen(variable, &[], &preset, &mut trust.warnings) {
-            Source::Host => authority_file.clone(),
+        let file = match chosen((variable, &[]), place.view, &preset, &mut trust.warnings) {
+            Source::Host => "ca.pem".to_owned(),
             Source::Named(path) => bundles.extending(variable, &path)?,
         };
-        trust.set(variable, &file)?;
+        trust.set(variable, &place.shown.join(file))?;
     }
-    let host = bundles.host()?;
-    java::add(&mut trust, dir, bundles.host_roots(), &authority, preset("JAVA_TOOL_OPTIONS"))?;
-    add_php(&mut trust, dir, &preset)?;
-    trust.binds = existing_bundles().into_iter().map(|covered| (host.clone(), covered)).collect();
-    Ok(trust)
+    let host = place.dir.join(bundles.host()?);
+    java::add(&mut trust, place, preset(java::VARIABLE))?;
+    let php = add_php(&mut trust, place, &preset)?;
+    trust.binds = place.view.bundles().into_iter().map(|covered| (host.clone(), covered)).collect();
+
+    let roots = bundles.host_roots().to_vec();
+    let mut pieces = bundles.into_pieces();
+    pieces.push(Piece { name: "ca.pem".to_owned(), content: authority_pem.as_bytes().to_vec() });
+    pieces.push(php);
+    Ok(Composed { trust, pieces, roots, authority })
+}
+
+/// Whether a trust set looks at this variable of its reader.
+#[must_use]
+pub fn is_variable(name: &str) -> bool {
+    names_a_file(name) || ["SSL_CERT_DIR", "PHP_INI_SCAN_DIR", java::VARIABLE].contains(&name)
+}
+
+/// Whether this variable names a file of roots.
+#[must_use]
+pub fn names_a_file(name: &str) -> bool {
+    REPLACING.iter().any(|(variable, _)| *variable == name) || name == NIX || ADDING.contains(&name)
 }
 
 /// The roots that a child's environment names (`SSL_CERT_FILE` and friends): what `moxie run` adds to the upstream roots.
@@ -174,16 +269,16 @@ fn text(path: &Path) -> Result<&str, TrustError> {
     path.to_str().ok_or_else(|| TrustError::NotText { path: path.into() })
 }
 
-/// Whose roots the bundle of `variable` continues: the file that it, or what stands in for it, names; else the host's.
+/// Whose roots the bundle of a variable continues: the file that it, or what stands in for it, names; else the system's.
 fn chosen(
-    variable: &str,
-    instead: &[&str],
+    (variable, instead): (&str, &[&str]),
+    view: &View,
     preset: &impl Fn(&str) -> Option<String>,
     warnings: &mut Vec<String>,
 ) -> Source {
     for name in std::iter::once(&variable).chain(instead) {
         let Some(path) = preset(name).map(PathBuf::from) else { continue };
-        if path.is_file() || path.is_dir() {
+        if view.is_file(&path) || view.is_dir(&path) {
             return Source::Named(path);
         }
         // Said once, for the variable itself, not for each that looks at it.
@@ -196,27 +291,13 @@ fn chosen(
 }
 
 /// PHP's own settings win over `SSL_CERT_FILE`, and one more directory of settings is read last.
-fn add_php(trust: &mut Trust, dir: &Path, preset: &impl Fn(&str) -> Option<String>) -> Result<(), TrustError> {
+fn add_php(trust: &mut Trust, place: Place<'_>, preset: &impl Fn(&str) -> Option<String>) -> Result<Piece, TrustError> {
     let bundle = trust.variable("SSL_CERT_FILE").unwrap_or_default();
     let settings = format!("openssl.cafile = \"{bundle}\"\ncurl.cainfo = \"{bundle}\"\n");
-    let directory = dir.join("php");
-    write::directory(&directory)?;
-    write::file(&directory, "moxie.ini", settings.as_bytes())?;
     // An empty element stands for the directory compiled into PHP.
-    let scanned = format!("{}:{}", preset("PHP_INI_SCAN_DIR").unwrap_or_default(), text(&directory)?);
+    let scanned = format!("{}:{}", preset("PHP_INI_SCAN_DIR").unwrap_or_default(), text(&place.shown.join("php"))?);
     trust.variables.push(("PHP_INI_SCAN_DIR".to_owned(), scanned));
-    Ok(())
-}
-
-/// The real files behind [`BUNDLE_PATHS`], each once: a bind over a symbolic link would cover what it points to anyway.
-fn existing_bundles() -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = Vec::new();
-    for path in BUNDLE_PATHS.iter().filter_map(|path| std::fs::canonicalize(path).ok()) {
-        if path.is_file() && !found.contains(&path) {
-            found.push(path);
-        }
-    }
-    found
+    Ok(Piece { name: "php/moxie.ini".to_owned(), content: settings.into_bytes() })
 }
 
 /// Whether [`super::originate::Originate::load`] would take the file.

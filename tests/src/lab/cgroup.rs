@@ -76,13 +76,19 @@ impl Drop for Cgroups {
 /// There is none.
 pub fn hierarchy() -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
-    mounts.lines().find_map(cgroup2_mount).context("no cgroup2 file system is mounted here")
+    mounts.lines().find_map(|line| mounted(line, &["cgroup2"])).context("no cgroup2 file system is mounted here")
+}
+
+/// The mount points of all cgroup hierarchies, of both versions.
+pub(super) fn hierarchies() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().filter_map(|line| mounted(line, &["cgroup", "cgroup2"])).collect()
 }
 
 /// proc(5): `36 35 98:0 /root /mount/point options … - type source options`.
-fn cgroup2_mount(line: &str) -> Option<PathBuf> {
+fn mounted(line: &str, types: &[&str]) -> Option<PathBuf> {
     let (mount, file_system) = line.split_once(" - ")?;
-    if file_system.split(' ').next()? != "cgroup2" {
+    if !types.contains(&file_system.split(' ').next()?) {
         return None;
     }
     mount.split(' ').nth(4).map(PathBuf::from)
@@ -95,7 +101,8 @@ mod tests {
     #[test]
     fn only_a_cgroup2_mount_is_taken() {
         let hybrid = "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw";
-        assert_eq!(cgroup2_mount(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
-        assert_eq!(cgroup2_mount("32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu"), None);
+        assert_eq!(mounted(hybrid, &["cgroup2"]), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        let first = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu";
+        assert_eq!(mounted(first, &["cgroup2"]), None);
     }
 }

@@ -14,14 +14,22 @@ use super::sweep;
 
 /// A named network namespace; its processes are killed and its name removed when dropped.
 #[derive(Debug)]
-pub(super) struct Network {
+pub(crate) struct Network {
     name: String,
     file: OwnedFd,
 }
 
 impl Network {
-    pub(super) fn create(name: String) -> Result<Self> {
+    pub(crate) fn create(name: String) -> Result<Self> {
         ip(&["netns", "add", &name], "")?;
+        let path = Path::new("/run/netns").join(&name);
+        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?.into();
+        Ok(Self { name, file })
+    }
+
+    /// The namespace of a process, which gets a name.
+    pub(crate) fn adopt(name: String, pid: u32) -> Result<Self> {
+        ip(&["netns", "attach", &name, &pid.to_string()], "")?;
         let path = Path::new("/run/netns").join(&name);
         let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?.into();
         Ok(Self { name, file })

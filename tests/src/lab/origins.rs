@@ -112,7 +112,7 @@ pub struct Origins {
 
 impl Origins {
     /// Starts every place inside `network`, which has the addresses already.
-    pub(super) fn start(network: &Network, trusted: &Authority, unknown: &Authority) -> Result<Self> {
+    pub(crate) fn start(network: &Network, trusted: &Authority, unknown: &Authority) -> Result<Self> {
         let mut certificates = HashMap::new();
         let mut servers = Vec::new();
         for place in PLACES {

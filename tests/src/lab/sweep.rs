@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Once, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -20,9 +21,10 @@ const PREFIX: &str = "moxie-lab";
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(10);
 
-/// The name of the `number`th lab of this process; everything it makes in the system starts with it.
-pub(super) fn name(number: u32) -> String {
-    format!("{}{number}", prefix(std::process::id()))
+/// A name for a new lab of this process; everything it makes in the system starts with it.
+pub(crate) fn name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("{}{}", prefix(std::process::id()), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 fn prefix(pid: u32) -> String {
@@ -30,7 +32,7 @@ fn prefix(pid: u32) -> String {
 }
 
 /// Removes the labs of processes that are no more.
-pub(super) fn stale() {
+pub(crate) fn stale() {
     for name in names(PREFIX) {
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').nth(1)).and_then(|pid| pid.parse().ok());
         if let Some(pid) = owner
@@ -50,7 +52,7 @@ pub(crate) fn gate() -> RwLockReadGuard<'static, ()> {
 }
 
 /// From now on an interrupt removes this process's labs before it ends the process.
-pub(super) fn on_interrupt() {
+pub(crate) fn on_interrupt() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
         std::thread::spawn(|| {
@@ -80,23 +82,39 @@ async fn interrupted() -> i32 {
 fn labs_of(pid: u32) {
     let prefix = prefix(pid);
     for name in names(&prefix) {
+        daemon(&name);
         namespace(&name);
         files(&name);
-        if let Ok(hierarchy) = cgroup::hierarchy() {
-            cgroup(&hierarchy.join(&name));
-        }
+        cgroups(&name);
     }
 }
 
 /// Where the files of the lab `name` are.
-pub(super) fn directory(name: &str) -> PathBuf {
+pub(crate) fn directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(name)
 }
 
 /// Removes the files of a lab.
-pub(super) fn files(name: &str) {
+pub(crate) fn files(name: &str) {
     // Files that are gone already are what was wanted.
     let _ = fs::remove_dir_all(directory(name));
+}
+
+/// File in a lab's directory that holds the process id of its container daemon, if it has one.
+pub(crate) const DAEMON: &str = "dockerd.pid";
+
+/// Asks the lab's container daemon to end, which ends its containers, and waits until it is gone.
+pub(crate) fn daemon(name: &str) {
+    let Ok(text) = fs::read_to_string(directory(name).join(DAEMON)) else { return };
+    let Some(pid) = text.trim().parse().ok().map(Pid::from_raw) else { return };
+    // The number may be another process's by now.
+    let is_it = || fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "dockerd");
+    if is_it() && kill(pid, Signal::SIGTERM).is_ok() {
+        let _ = wait::until("the container daemon to end", GONE, || Ok((!is_it() || is_zombie(pid)).then_some(())));
+        if is_it() {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
 }
 
 /// Names of namespaces, cgroups and directories that start with `prefix`.
@@ -114,7 +132,7 @@ fn names(prefix: &str) -> Vec<String> {
 }
 
 /// Kills what runs in the namespace, this process apart, and takes its name away.
-pub(super) fn namespace(name: &str) {
+pub(crate) fn namespace(name: &str) {
     let path = Path::new(NAMES).join(name);
     let Ok(inode) = fs::metadata(&path).map(|found| found.ino()) else { return };
     end(|| processes_in(inode));
@@ -135,6 +153,13 @@ pub(super) fn processes_in(inode: u64) -> Vec<Pid> {
         })
         .map(Pid::from_raw)
         .collect()
+}
+
+/// Removes the cgroup `name` from every hierarchy; a container daemon makes it in those of version 1 too.
+pub(crate) fn cgroups(name: &str) {
+    for hierarchy in cgroup::hierarchies() {
+        cgroup(&hierarchy.join(name));
+    }
 }
 
 /// Kills what runs in the cgroup and below, and removes the directories, deepest first.

@@ -3,15 +3,17 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, Scope, ScopeError, ScopeId, Scopes, Target, lock};
+use super::entry::Entry;
+use super::{Admission, Mode, Scope, ScopeError, ScopeId, ScopeSpec, Scopes, Target};
 use crate::scope::process::{Moved, ProcessTree};
 
 /// A process tree that is opted in, on its way to another agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HandedTree {
     id: ScopeId,
-    target: Target,
+    pid: u32,
     mode: Mode,
+    refuse_quic: Option<bool>,
     created_at: Timestamp,
     moved: Moved,
 }
@@ -20,12 +22,12 @@ impl Scopes {
     /// The process trees that are opted in.
     #[must_use]
     pub fn trees(&self) -> Vec<HandedTree> {
-        let entries = self.entries.load();
-        let handed = entries.iter().filter_map(|entry| {
-            let hold = lock(&entry.hold);
-            let moved = hold.as_ref()?.tree.as_ref()?.moved().clone();
-            let (id, target) = (entry.id.clone(), entry.target.clone());
-            Some(HandedTree { id, target, mode: entry.mode, created_at: entry.created_at, moved })
+        let table = self.table.load();
+        let handed = table.entries.iter().filter_map(|entry| {
+            let Target::Pid(pid) = entry.spec.target else { return None };
+            let moved = entry.tree(|tree| tree.moved().clone())?;
+            let (id, created_at) = (entry.id.clone(), entry.created_at);
+            Some(HandedTree { id, pid, mode: entry.spec.mode, refuse_quic: entry.spec.refuse_quic, created_at, moved })
         });
         handed.collect()
     }
@@ -33,11 +35,13 @@ impl Scopes {
     /// Puts another agent's process tree on path here too. Blocks as [`Scopes::add`] does.
     ///
     /// # Errors
-    /// As for [`Scopes::add`].
+    /// As for [`Scopes::restore`].
     pub fn receive(&self, handed: HandedTree) -> Result<Scope, ScopeError> {
-        let HandedTree { id, target, mode, created_at, moved } = handed;
-        let tree = ProcessTree::receive(moved);
-        self.place(id, target, mode, created_at, tree.path().to_owned(), Some(tree))
+        let HandedTree { id, pid, mode, refuse_quic, created_at, moved } = handed;
+        let spec = ScopeSpec { mode, refuse_quic, ..ScopeSpec::of(Target::Pid(pid)) };
+        let entry = Entry::of(spec, id, created_at, None);
+        entry.holds(ProcessTree::receive(moved));
+        self.admit(entry, Admission::Restored).map(|(scope, _)| scope)
     }
 
     /// Another agent looks after the process trees from now on: they stay in their cgroups when this one ends.
@@ -51,19 +55,9 @@ impl Scopes {
     }
 
     fn each_tree(&self, visit: impl Fn(&ProcessTree)) {
-        for entry in self.entries.load().iter() {
-            if let Some(tree) = lock(&entry.hold).as_ref().and_then(|hold| hold.tree.as_ref()) {
-                visit(tree);
-            }
-        }
-    }
-
-    /// Looks at every scope once: what its processes need to be diverted is there on return.
-    pub fn look_around(&self) {
-        for entry in self.entries.load().iter() {
-            if let Some(hold) = lock(&entry.hold).as_ref() {
-                hold.attachment.refresh();
-            }
+        for entry in &self.table.load().entries {
+            // One that has none has nothing to look after.
+            let _ = entry.tree(&visit);
         }
     }
 }

@@ -201,3 +201,12 @@ fn an_authority_that_ended_is_refused() {
     let error = files::open(&dir, now + AUTHORITY_LIFE + day).unwrap_err();
     assert!(matches!(error, AuthorityError::Expired { .. }) && error.to_string().contains("moxie ca uninstall"));
 }
+
+#[test]
+fn an_authority_of_moxies_is_told_from_others() {
+    let authority = Authority::ephemeral().unwrap();
+    assert!(is_one(authority.der()));
+    let leaf = authority.mint(&ServerName::try_from("api.customer.io").unwrap(), Timestamp::now()).unwrap();
+    assert!(!is_one(&leaf.certified.cert[0]), "it is no authority");
+    assert!(!is_one(&CertificateDer::from(vec![1, 2, 3])));
+}

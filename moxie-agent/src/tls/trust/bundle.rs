@@ -5,41 +5,50 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
-use super::{TrustError, existing_bundles, write};
+use super::TrustError;
+use super::view::View;
 
 /// Whose roots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The host's own.
+    /// The system's own.
     Host,
     /// Those of a file or directory.
     Named(PathBuf),
 }
 
-/// The bundles written so far.
+/// One file of a trust set: its name in the directory, and what it holds.
+pub(super) struct Piece {
+    pub(super) name: String,
+    pub(super) content: Vec<u8>,
+}
+
+/// The bundles composed so far.
 pub(super) struct Bundles<'a> {
     authority: &'a str,
-    dir: &'a Path,
+    view: &'a View,
     host: PathBuf,
     host_roots: Vec<u8>,
-    written: Vec<(Source, PathBuf)>,
+    composed: Vec<(Source, String)>,
+    pieces: Vec<Piece>,
 }
 
 impl<'a> Bundles<'a> {
-    pub(super) fn new(authority: &'a str, dir: &'a Path) -> Result<Self, TrustError> {
-        let host = existing_bundles().into_iter().next().unwrap_or_default();
-        let host_roots = host_roots(&host)?;
-        Ok(Self { authority, dir, host, host_roots, written: Vec::new() })
+    pub(super) fn new(authority: &'a str, view: &'a View) -> Result<Self, TrustError> {
+        let host = view.bundles().into_iter().next().unwrap_or_default();
+        let host_roots = host_roots(&host, view)?;
+        Ok(Self { authority, view, host, host_roots, composed: Vec::new(), pieces: Vec::new() })
     }
 
-    /// The host's roots, PEM, without the authority.
+    /// The system's roots, PEM, without the authority.
     pub(super) fn host_roots(&self) -> &[u8] {
         &self.host_roots
     }
 
-    /// The host's roots and the authority.
-    pub(super) fn host(&mut self) -> Result<PathBuf, TrustError> {
+    /// The system's roots and the authority; gives the file's name, as the others do.
+    pub(super) fn host(&mut self) -> Result<String, TrustError> {
         self.bundle("bundle-host.pem", Source::Host, &[])
     }
 
@@ -49,44 +58,61 @@ impl<'a> Bundles<'a> {
         variable: &str,
         source: Source,
         preset: &impl Fn(&str) -> Option<String>,
-    ) -> Result<PathBuf, TrustError> {
+    ) -> Result<String, TrustError> {
         if variable != "SSL_CERT_FILE" {
             return self.bundle(&file_name("bundle", variable), source, &[]);
         }
         // Some readers (httpx) look into the directory only while no file is named: now that one is, it holds the directory's too.
         let directory = preset("SSL_CERT_DIR").filter(|_| source == Source::Host);
-        let more =
-            directory.iter().flat_map(std::env::split_paths).flat_map(|dir| directory_roots(&dir)).collect::<Vec<_>>();
+        let view = self.view;
+        let more = directory.iter().flat_map(std::env::split_paths).flat_map(|dir| directory_roots(&dir, view));
+        let more: Vec<u8> = more.collect();
         self.bundle("bundle.pem", source, &more)
     }
 
     /// The file for a variable that adds roots and already names some.
-    pub(super) fn extending(&mut self, variable: &str, path: &Path) -> Result<PathBuf, TrustError> {
+    pub(super) fn extending(&mut self, variable: &str, path: &Path) -> Result<String, TrustError> {
         self.bundle(&file_name("extra", variable), Source::Named(path.into()), &[])
     }
 
-    fn bundle(&mut self, name: &str, source: Source, more: &[u8]) -> Result<PathBuf, TrustError> {
+    /// Everything composed, to be written.
+    pub(super) fn into_pieces(self) -> Vec<Piece> {
+        self.pieces
+    }
+
+    fn bundle(&mut self, name: &str, source: Source, more: &[u8]) -> Result<String, TrustError> {
         let source = self.resolve(source);
-        if let Some((_, path)) = self.written.iter().find(|(other, _)| *other == source) {
-            return Ok(path.clone());
+        if let Some((_, name)) = self.composed.iter().find(|(other, _)| self.is_one(other, &source)) {
+            return Ok(name.clone());
         }
         let roots = match &source {
             Source::Host => self.host_roots.clone(),
-            Source::Named(path) => roots_of(path)?,
+            Source::Named(path) => roots_of(path, self.view)?,
         };
-        let path = write::file(self.dir, name, &self.with_authority(roots, more))?;
+        let content = self.with_authority(roots, more);
+        self.pieces.push(Piece { name: name.to_owned(), content });
         // With a directory's roots inside it is nobody else's.
         if more.is_empty() {
-            self.written.push((source, path.clone()));
+            self.composed.push((source, name.to_owned()));
         }
-        Ok(path)
+        Ok(name.to_owned())
     }
 
-    /// A variable that names the host's bundle, or one bundle by two paths, needs no bundle of its own.
+    /// A variable that names the system's bundle needs none of its own.
     fn resolve(&self, source: Source) -> Source {
-        let Source::Named(path) = source else { return source };
-        let path = std::fs::canonicalize(&path).unwrap_or(path);
-        if path == self.host { Source::Host } else { Source::Named(path) }
+        match source {
+            Source::Named(path) if self.view.is_same(&path, &self.host) => Source::Host,
+            other => other,
+        }
+    }
+
+    /// One bundle by two names is one bundle.
+    fn is_one(&self, one: &Source, other: &Source) -> bool {
+        match (one, other) {
+            (Source::Host, Source::Host) => true,
+            (Source::Named(one), Source::Named(other)) => one == other || self.view.is_same(one, other),
+            _ => false,
+        }
     }
 
     fn with_authority(&self, mut roots: Vec<u8>, more: &[u8]) -> Vec<u8> {
@@ -105,24 +131,45 @@ fn file_name(kind: &str, variable: &str) -> String {
 }
 
 /// The first of the distributions' bundles; on a host that has none, what this process finds by its own environment.
-fn host_roots(bundle: &Path) -> Result<Vec<u8>, TrustError> {
-    if bundle.is_file() {
-        return read(bundle);
+fn host_roots(bundle: &Path, view: &View) -> Result<Vec<u8>, TrustError> {
+    if view.is_file(bundle) {
+        return read(bundle, view);
     }
-    Ok(to_pem(&rustls_native_certs::load_native_certs().certs))
+    match view {
+        View::Host => Ok(to_pem(&rustls_native_certs::load_native_certs().certs)),
+        // A container without roots trusts nobody; it is not given the host's.
+        View::Inside(_) => Ok(Vec::new()),
+    }
 }
 
 /// A file's bytes as they are, with whatever else its readers understand; a directory's certificates.
-fn roots_of(path: &Path) -> Result<Vec<u8>, TrustError> {
-    if path.is_dir() { Ok(directory_roots(path)) } else { read(path) }
+fn roots_of(path: &Path, view: &View) -> Result<Vec<u8>, TrustError> {
+    if view.is_dir(path) { Ok(directory_roots(path, view)) } else { read(path, view) }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TrustError> {
-    std::fs::read(path).map_err(|source| TrustError::Unreadable { path: path.into(), source })
+fn read(path: &Path, view: &View) -> Result<Vec<u8>, TrustError> {
+    view.read(path).map_err(|source| TrustError::Unreadable { path: path.into(), source })
 }
 
-fn directory_roots(dir: &Path) -> Vec<u8> {
-    to_pem(&rustls_native_certs::load_certs_from_paths(None, Some(dir)).certs)
+/// What OpenSSL would find in a directory: files named after the hash of a subject, as c_rehash(1) makes them.
+fn directory_roots(dir: &Path, view: &View) -> Vec<u8> {
+    let mut found: Vec<CertificateDer<'static>> = Vec::new();
+    let hashed = view.entries(dir).unwrap_or_default().into_iter().filter(|path| is_hashed(path));
+    for content in hashed.filter_map(|path| view.read(&path).ok()) {
+        for certificate in CertificateDer::pem_slice_iter(&content).filter_map(Result::ok) {
+            if !found.contains(&certificate) {
+                found.push(certificate);
+            }
+        }
+    }
+    to_pem(&found)
+}
+
+fn is_hashed(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('.'));
+    name.is_some_and(|(hash, number)| {
+        hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) && number.parse::<u32>().is_ok()
+    })
 }
 
 fn to_pem(certificates: &[CertificateDer<'_>]) -> Vec<u8> {

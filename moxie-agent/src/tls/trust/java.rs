@@ -6,40 +6,48 @@ use p12_keystore::{Certificate, KeyStore, KeyStoreEntry};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::{Trust, TrustError, text, write};
+use super::{Freshness, Place, Trust, TrustError, text, write};
 
 /// Java reads a PKCS#12 store only with a password; it protects nothing, and this is the one every JVM ships with.
 const PASSWORD: &str = "changeit";
 /// Few, for the same reason: the default of 10,000 would slow down the start of every JVM for nothing.
 const ITERATIONS: u32 = 1000;
-const VARIABLE: &str = "JAVA_TOOL_OPTIONS";
+const FILE: &str = "truststore.p12";
 const TRUST_STORE: &str = "javax.net.ssl.trustStore";
+/// What every JVM reads.
+pub(super) const VARIABLE: &str = "JAVA_TOOL_OPTIONS";
 
-/// Makes the store and appends it to the options that are `preset`, unless these name a store already.
-pub(super) fn add(
-    trust: &mut Trust,
-    dir: &Path,
-    roots: &[u8],
-    authority: &CertificateDer<'_>,
-    preset: Option<String>,
-) -> Result<(), TrustError> {
+/// Appends the store to the options that are `preset`, unless these name a store already.
+pub(super) fn add(trust: &mut Trust, place: Place<'_>, preset: Option<String>) -> Result<(), TrustError> {
     if preset.as_ref().is_some_and(|options| options.contains(TRUST_STORE)) {
         trust.warnings.push(format!(
             "{VARIABLE} names a trust store, which stays: to trust Moxie there, import {} with keytool",
-            dir.join("ca.pem").display()
+            place.shown.join("ca.pem").display()
         ));
         return Ok(());
     }
-    let path = dir.join("truststore.p12");
-    let store = store(roots, authority).map_err(|source| TrustError::JavaStore { path: path.clone(), source })?;
-    write::file(dir, "truststore.p12", &store)?;
     let options = preset.into_iter().chain([
-        quoted(&format!("-D{TRUST_STORE}={}", text(&path)?)),
+        quoted(&format!("-D{TRUST_STORE}={}", text(&place.shown.join(FILE))?)),
         format!("-D{TRUST_STORE}Password={PASSWORD}"),
         format!("-D{TRUST_STORE}Type=PKCS12"),
     ]);
     trust.variables.push((VARIABLE.to_owned(), options.collect::<Vec<_>>().join(" ")));
     Ok(())
+}
+
+/// Writes the store into `dir`. No two stores have the same bytes, so one whose roots did not change stays.
+pub(super) fn write(
+    dir: &Path,
+    roots: &[u8],
+    authority: &CertificateDer<'_>,
+    freshness: Freshness,
+) -> Result<(), TrustError> {
+    let path = dir.join(FILE);
+    if freshness == Freshness::Unchanged && path.is_file() {
+        return Ok(());
+    }
+    let store = store(roots, authority).map_err(|source| TrustError::JavaStore { path, source })?;
+    write::file(dir, FILE, &store)
 }
 
 fn store(roots: &[u8], authority: &CertificateDer<'_>) -> p12_keystore::Result<Vec<u8>> {

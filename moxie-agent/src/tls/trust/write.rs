@@ -3,9 +3,9 @@
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::TrustError;
+use super::{Freshness, TrustError};
 
 /// Makes `dir` and what is above it; one that was there keeps its mode.
 pub(super) fn directory(dir: &Path) -> Result<(), TrustError> {
@@ -18,22 +18,35 @@ pub(super) fn directory(dir: &Path) -> Result<(), TrustError> {
     fs::set_permissions(dir, Permissions::from_mode(0o755)).map_err(unwritable)
 }
 
-/// Writes `dir/name`, 0644.
-pub(super) fn file(dir: &Path, name: &str, content: &[u8]) -> Result<PathBuf, TrustError> {
+/// Writes `dir/name`, 0644, unless it holds the content already.
+pub(super) fn file_if_changed(dir: &Path, name: &str, content: &[u8]) -> Result<Freshness, TrustError> {
+    if holds(dir, name, content) {
+        return Ok(Freshness::Unchanged);
+    }
+    file(dir, name, content)?;
+    Ok(Freshness::Changed)
+}
+
+/// Whether `dir/name` is a file that anyone can read, with this content.
+pub(super) fn holds(dir: &Path, name: &str, content: &[u8]) -> bool {
     let path = dir.join(name);
-    let draft = dir.join(format!(".{name}.{:016x}", rand::random::<u64>()));
+    let readable = fs::metadata(&path).is_ok_and(|found| found.permissions().mode() & 0o444 == 0o444);
+    readable && fs::read(&path).is_ok_and(|present| present == content)
+}
+
+/// Writes `dir/name`, 0644.
+pub(super) fn file(dir: &Path, name: &str, content: &[u8]) -> Result<(), TrustError> {
+    let path = dir.join(name);
+    let draft = path.with_file_name(format!(".draft.{:016x}", rand::random::<u64>()));
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&draft)?;
         file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(content)?;
         fs::rename(&draft, &path)
     };
-    match write() {
-        Ok(()) => Ok(path),
-        Err(source) => {
-            // May not exist; what matters is the error above.
-            let _ = fs::remove_file(&draft);
-            Err(TrustError::Unwritable { path, source })
-        }
-    }
+    write().map_err(|source| {
+        // May not exist; what matters is the error above.
+        let _ = fs::remove_file(&draft);
+        TrustError::Unwritable { path, source }
+    })
 }

@@ -4,8 +4,14 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cli::exit::{Exit, Failure};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::record;
+use super::status::{Item, State};
+use crate::cli::exit::Failure;
 use crate::cli::output::print;
+use crate::tls::authority;
 
 /// One family of distributions.
 #[derive(Debug)]
@@ -54,12 +60,37 @@ pub(super) fn uninstall() -> Result<(), Failure> {
     let anchors = family(&FAMILIES, Path::new("/"))?;
     let file = anchors.file();
     match remove(&file)? {
-        Change::NotNeeded => print(&format!("{} is not there: nothing to undo", file.display())),
+        Change::NotNeeded => print(&format!("{} is not there, or not Moxie's: nothing to undo", file.display())),
         Change::Made => {
             rebuild(anchors, anchors.when_removed)?;
             print(&format!("removed {} and ran {}", file.display(), anchors.rebuild))
         }
     }
+}
+
+/// For undoing everything: a host that takes no additions has none.
+pub(super) fn uninstall_if_there() -> Result<(), Failure> {
+    if family(&FAMILIES, Path::new("/")).is_ok_and(|anchors| anchors.file().exists()) { uninstall() } else { Ok(()) }
+}
+
+/// What is found in the host's own roots: nothing, or one thing.
+pub(super) fn items(authority: &str) -> Vec<Item> {
+    let anchors = family(&FAMILIES, Path::new("/")).ok();
+    anchors.filter(|anchors| is_ours(&anchors.file())).map(|anchors| item(anchors, authority)).into_iter().collect()
+}
+
+fn item(anchors: &Anchors, authority: &str) -> Item {
+    let file = anchors.file();
+    let item = Item::new("host", "", vec![file.clone()]);
+    let holds = |path: &Path| std::fs::read_to_string(path).is_ok_and(|text| text.contains(authority.trim_end()));
+    if !holds(&file) {
+        return item.found(State::Outdated, "it is another authority", Some("moxie ca install --host".into()));
+    }
+    let bundles = crate::tls::trust::View::Host.bundles();
+    if bundles.iter().any(|bundle| holds(bundle)) || bundles.is_empty() {
+        return item.found(State::Ok, "in the host's own roots", None);
+    }
+    item.found(State::Outdated, "it is not in the host's bundle", Some(anchors.rebuild.to_owned()))
 }
 
 impl Anchors {
@@ -81,24 +112,29 @@ fn write(file: &Path, pem: &str) -> Result<Change, Failure> {
     if std::fs::read_to_string(file).is_ok_and(|present| present == pem) {
         return Ok(Change::NotNeeded);
     }
-    std::fs::write(file, pem).map_err(|error| refused("write", file, &error))?;
+    if file.exists() && !is_ours(file) {
+        return Err(Failure::failed(format!("{} is there and no authority of Moxie's: it stays", file.display()))
+            .next("rename that file, then try again"));
+    }
+    std::fs::write(file, pem).map_err(|error| record::refused("write", file, &error))?;
     Ok(Change::Made)
 }
 
 fn remove(file: &Path) -> Result<Change, Failure> {
+    if !is_ours(file) {
+        return Ok(Change::NotNeeded);
+    }
     match std::fs::remove_file(file) {
         Ok(()) => Ok(Change::Made),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Change::NotNeeded),
-        Err(error) => Err(refused("remove", file, &error)),
+        Err(error) => Err(record::refused("remove", file, &error)),
     }
 }
 
-fn refused(verb: &str, file: &Path, error: &std::io::Error) -> Failure {
-    let failure = Failure::because(format_args!("cannot {verb} {}", file.display()), error);
-    if error.kind() == ErrorKind::PermissionDenied {
-        return failure.with_exit(Exit::Denied).next("sudo moxie ca install (or uninstall)");
-    }
-    failure
+/// Whether a file holds an authority of Moxie's, this one or one before.
+fn is_ours(file: &Path) -> bool {
+    let certificate = std::fs::read(file).ok().and_then(|text| CertificateDer::from_pem_slice(&text).ok());
+    certificate.is_some_and(|certificate| authority::is_one(&certificate))
 }
 
 fn rebuild(anchors: &Anchors, arguments: &[&str]) -> Result<(), Failure> {
@@ -120,12 +156,24 @@ mod tests {
     fn writing_and_removing_again_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("moxie.crt");
-        assert_eq!(write(&file, "one").unwrap(), Change::Made);
-        assert_eq!(write(&file, "one").unwrap(), Change::NotNeeded);
-        assert_eq!(write(&file, "two").unwrap(), Change::Made);
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "two");
+        let [one, two] = [(); 2].map(|()| authority::Authority::ephemeral().unwrap());
+        assert_eq!(write(&file, one.pem()).unwrap(), Change::Made);
+        assert_eq!(write(&file, one.pem()).unwrap(), Change::NotNeeded);
+        assert_eq!(write(&file, two.pem()).unwrap(), Change::Made);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), two.pem());
         assert_eq!(remove(&file).unwrap(), Change::Made);
         assert_eq!(remove(&file).unwrap(), Change::NotNeeded);
+    }
+
+    #[test]
+    fn what_is_not_moxies_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("moxie.crt");
+        std::fs::write(&file, "somebody else's").unwrap();
+        let own = authority::Authority::ephemeral().unwrap();
+        assert!(write(&file, own.pem()).is_err());
+        assert_eq!(remove(&file).unwrap(), Change::NotNeeded);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody else's");
     }
 
     #[test]
