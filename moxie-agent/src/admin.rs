@@ -4,6 +4,7 @@
 //! Around every handler: [`envelope`] (request id, headers, problems), then [`access`] (who may).
 
 pub mod access;
+mod coverage;
 mod docs;
 mod events;
 mod legacy;
@@ -38,7 +39,8 @@ pub use access::{Access, Door};
 pub use serve::{Doors, ServeError};
 
 use crate::clock::Clock;
-use crate::divert::Divert;
+use crate::datapath::learned::Learned;
+use crate::divert::{Divert, PortSet};
 use crate::drain::Drain;
 use crate::events::Events;
 use crate::journal::Journal;
@@ -84,6 +86,10 @@ pub struct AdminState {
     pub facts: Facts,
     /// Set once connections are accepted.
     pub ready: Arc<AtomicBool>,
+    /// What connections have taught.
+    pub learned: Arc<Learned>,
+    /// Destination ports that are diverted.
+    pub ports: PortSet,
     /// Why the last upgrade failed, if it did.
     pub upgrade: Arc<ArcSwapOption<String>>,
     /// Ends the streams of events.
@@ -136,6 +142,7 @@ fn resources() -> (Router<Arc<AdminState>>, OpenApi) {
         .merge(traffic::router())
         .merge(events::router())
         .merge(status::router())
+        .merge(coverage::router())
         .merge(probes::router())
         .merge(legacy::router())
         .split_for_parts();

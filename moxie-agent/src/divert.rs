@@ -265,6 +265,9 @@ pub trait Divert: Send + Sync + fmt::Debug {
     /// Tells the kernel that the accept loop lives. Called every [`HEARTBEAT`] by whoever knows that it does.
     fn beat(&self);
 
+    /// Sends every new connection direct, at once, until the next [`Divert::beat`].
+    fn rest(&self) {}
+
     /// Mark for sockets the agent dials with, so that they are never diverted; `None` where the way needs none.
     fn dial_mark(&self) -> Option<u32>;
 

@@ -354,8 +354,18 @@ impl Journal {
         Ok(())
     }
 
-    /// Tells each record that comes from now on to the channel too, until it closes.
+    /// Tells each record that comes from now on to the channel too, until it closes; before that, those that are not with the store
+    /// yet.
     pub fn follow(&self, records: UnboundedSender<Told>, keeps: Keeps) {
+        let waiting = self.queue.get().filter(|_| keeps == Keeps::Teller).map(|queue| queue.waiting());
+        for record in waiting.into_iter().flatten() {
+            let record = match record {
+                writer::Record::Exchange(record) => Record::Exchange(Box::new((*record).clone())),
+                writer::Record::Connection(record) => Record::Connection(Box::new((*record).clone())),
+            };
+            // Whoever is to hear of it is waiting for the rest.
+            let _ = records.send(Told { record, keeps });
+        }
         self.follower.store(Some(Arc::new(Follower { records, keeps })));
     }
 

@@ -4,7 +4,7 @@ burden.py SPEC, where SPEC is JSON: {"calls": [{"kind": "fresh"|"kept", "url": U
 
 `fresh` opens a connection for each call, `kept` keeps one for as long as the server lets it. Each order `count` is answered with
 how many calls were answered so far, for each status, by URL and kind. `end` is answered with the same and with every failure:
-when its call began by CLOCK_MONOTONIC, on which kind of connection, at which step, and whether the connection had been used before.
+when its connection was begun and when the call failed, by CLOCK_MONOTONIC, on which kind of connection and at which step.
 """
 import json
 import socket
@@ -25,10 +25,7 @@ context.set_alpn_protocols(["http/1.1"])
 class Connection:
     def __init__(self, url):
         parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
         self.socket = socket.create_connection(addresses[url], timeout=timeout)
-        self.used = False
-        self.step = "handshake"
         try:
             if parts.scheme == "https":
                 self.socket = context.wrap_socket(self.socket, server_hostname=parts.hostname)
@@ -52,7 +49,6 @@ class Connection:
                 goes_on = False
         if len(self.file.read(length)) != length:
             raise OSError("the body broke off")
-        self.used = True
         return line.split()[1].decode(), goes_on
 
     def close(self):
@@ -67,21 +63,23 @@ def client(url, kind):
     mine = {}
     with lock:
         counts.setdefault(kind + " " + url, []).append(mine)
-    connection = None
+    connection, opened = None, 0
     while not ending.is_set():
-        began, step, used = time.monotonic(), "connect", False
+        step = "connect"
         try:
             if connection is None:
+                opened = time.monotonic()
                 connection = Connection(url)
-            step, used = "call", connection.used
+            step = "call"
             status, goes_on = connection.call(request)
             mine[status] = mine.get(status, 0) + 1
+            time.sleep(spec.get("pace", 0))
             if kind == "fresh" or not goes_on:
                 connection.close()
                 connection = None
         except (OSError, ValueError) as error:
-            failures.append({"began": began, "ended": time.monotonic(), "kind": kind, "url": url, "step": step,
-                             "used": used, "error": "%s: %s" % (type(error).__name__, error)})
+            failures.append({"opened": opened, "ended": time.monotonic(), "kind": kind, "url": url, "step": step,
+                             "error": "%s: %s" % (type(error).__name__, error)})
             if connection is not None:
                 connection.close()
             connection = None

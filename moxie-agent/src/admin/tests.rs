@@ -123,6 +123,8 @@ async fn agent_with(store: Arc<dyn Store>) -> Agent {
         access: Access::new(TOKEN, &["moxie.test".into()]),
         ready: Arc::clone(&ready),
         upgrade: Arc::default(),
+        learned: Arc::default(),
+        ports: crate::divert::PortSet::default(),
         drain: drain.clone(),
     };
     Agent { router: router(state), journal, rules, scopes, store, ready, drain }

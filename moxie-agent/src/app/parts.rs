@@ -75,6 +75,7 @@ pub(super) struct Parts {
     pub(super) journal: Arc<Journal>,
     pub(super) writer: Writer,
     pub(super) authority: Arc<Authority>,
+    learned: Arc<Learned>,
     metrics: Arc<Metrics>,
     events: Events,
     clock: Clock,
@@ -101,7 +102,22 @@ impl Parts {
         let defaults = Defaults { label, refuse_quic: config.divert.refuse_quic };
         let scopes = Arc::new(Scopes::with(Arc::clone(&divert), defaults));
         let (started_at, upgrade) = (clock.now(), Arc::default());
-        Self { divert, store, rules, scopes, journal, writer, authority, metrics, events, clock, started_at, upgrade }
+        let learned = Arc::default();
+        Self {
+            divert,
+            store,
+            rules,
+            scopes,
+            journal,
+            writer,
+            authority,
+            learned,
+            metrics,
+            events,
+            clock,
+            started_at,
+            upgrade,
+        }
     }
 
     /// What connections use; `own` are the addresses that are never dialled.
@@ -116,7 +132,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             leaves: LeafCache::new(authority, config.tls.leaf_cache, Arc::clone(&self.metrics), self.clock.clone()),
             upstream: Upstream::new(self.divert.dial_mark(), own, roots),
-            learned: Learned::default(),
+            learned: Arc::clone(&self.learned),
             sniff: sniff::Bounds {
                 first_byte: config.sniff.first_byte,
                 timeout: config.sniff.timeout,
@@ -156,6 +172,8 @@ impl Parts {
             facts: self.facts(config),
             ready: Arc::clone(ready),
             upgrade: Arc::clone(&self.upgrade),
+            learned: Arc::clone(&self.learned),
+            ports: config.divert.ports.clone(),
             drain: drain.clone(),
         }))
     }

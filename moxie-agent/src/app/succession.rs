@@ -99,7 +99,6 @@ impl App {
         // What ends from now on, the successor is told; what has ended, it finds in the store.
         let (follower, records) = mpsc::unbounded_channel();
         self.journal.follow(follower.clone(), Keeps::Teller);
-        self.parts.writer.flush().await;
         let mut successor = Successor::start()?;
         successor.prepared().await?;
         self.admin_drain.finish(ADMIN_DRAIN).await;

@@ -8,6 +8,9 @@ use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::output::{self, Form, field};
 
+/// Gaps in coverage that are told in words.
+const GAPS: usize = 10;
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -19,13 +22,18 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
     let mut status = client.get("/api/v1/status").await?;
     let rules = client.items("/api/v1/rules").await?;
     let changed = changed_calls(&rules);
+    let coverage = client.items("/api/v1/coverage").await?;
     if arguments.form.json {
         if let Some(fields) = status.as_object_mut() {
             fields.insert("calls_changed".to_owned(), json!(changed));
+            fields.insert("coverage".to_owned(), json!(coverage));
         }
         output::print_json(&status)?;
     } else {
         output::print(&tell(&status, changed))?;
+        if let Some(gaps) = gaps(&coverage) {
+            output::print(&gaps)?;
+        }
     }
     Ok(Exit::Done)
 }
@@ -71,6 +79,35 @@ fn tell(status: &Value, changed: u64) -> String {
     lines.join("\n")
 }
 
+/// What is not seen, and why; `None` where everything is.
+fn gaps(coverage: &[Value]) -> Option<String> {
+    let lines: Vec<String> = coverage.iter().filter_map(gap).collect();
+    let more = lines.len().saturating_sub(GAPS);
+    let mut shown: Vec<String> = lines.into_iter().take(GAPS).collect();
+    if more > 0 {
+        shown.push(format!("  and {more} more: `moxie status --json` lists them"));
+    }
+    (!shown.is_empty()).then(|| format!("not looked into:\n{}", shown.join("\n")))
+}
+
+fn gap(entry: &Value) -> Option<String> {
+    let why = match entry.get("bypass")?.as_str()? {
+        // As it should be: that is what a rule is for.
+        "not_nameable" => return None,
+        "pinned" => format!("refuses the authority (pinned?), left alone until {}", field(entry, "/until")),
+        "destination_refuses" => "the destination's certificate does not verify, or it wants the caller's".to_owned(),
+        "udp" => "UDP was refused, so that it falls back to TCP".to_owned(),
+        "opened_before" => {
+            format!("opened before it could be diverted, at least {} s ago", field(entry, "/open_for_s"))
+        }
+        "not_http" => "no HTTP".to_owned(),
+        _ => "failed before it could be looked into".to_owned(),
+    };
+    let text = |name| entry.get(name).and_then(Value::as_str);
+    let who = text("container").or(text("unit")).or(text("comm")).unwrap_or("somebody");
+    Some(format!("  {who} -> {}: {why}", field(entry, "/destination")))
+}
+
 /// `1 rule`, `2 rules`.
 fn count(number: &Value, noun: &str) -> String {
     let number = number.as_u64().unwrap_or(0);
@@ -80,6 +117,15 @@ fn count(number: &Value, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_is_told_with_its_reason_and_many_are_summed_up() {
+        let pinned = json!({"bypass": "pinned", "comm": "app", "destination": "a.example", "until": "T"});
+        let told = gaps(std::slice::from_ref(&pinned)).unwrap();
+        assert_eq!(told, "not looked into:\n  app -> a.example: refuses the authority (pinned?), left alone until T");
+        assert_eq!(gaps(&[json!({"bypass": null}), json!({"bypass": "not_nameable"})]), None);
+        assert!(gaps(&vec![pinned; GAPS + 2]).unwrap().ends_with("and 2 more: `moxie status --json` lists them"));
+    }
 
     #[test]
     fn the_state_is_told_in_words() {

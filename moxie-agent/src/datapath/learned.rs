@@ -61,10 +61,14 @@ impl<K: Eq + Hash + Clone> Expiring<K> {
 /// A kind of client: what can be told of a program that has been seen once and comes again as a new process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Client {
-    scope: Option<String>,
-    container: Option<String>,
-    comm: Option<String>,
-    server_name: String,
+    /// Id of its scope.
+    pub scope: Option<String>,
+    /// As [`Caller::container`].
+    pub container: Option<String>,
+    /// As [`Caller::comm`].
+    pub comm: Option<String>,
+    /// Whom it calls.
+    pub server_name: String,
 }
 
 impl Client {

@@ -206,6 +206,15 @@ impl Divert for Ebpf {
         }
     }
 
+    fn rest(&self) {
+        if let Err(error) = self.controls.rest() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "new connections are diverted though they cannot be served"
+            );
+        }
+    }
+
     fn dial_mark(&self) -> Option<u32> {
         self.mark.map(|mark| mark.0)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use moxie_tests::programs::PYTHON;
 use moxie_tests::{Agent, Lab, Session, bounds, wait};
+use nix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -35,8 +36,8 @@ pub(crate) struct Report {
 /// A call that was not answered.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Failure {
-    /// When it began, seconds of CLOCK_MONOTONIC.
-    pub(crate) began: f64,
+    /// When its connection was begun, seconds of CLOCK_MONOTONIC.
+    pub(crate) opened: f64,
     /// When it failed.
     pub(crate) ended: f64,
     /// What it was doing: connect, handshake, call.
@@ -45,6 +46,9 @@ pub(crate) struct Failure {
     pub(crate) error: String,
 }
 
+/// Clients of [`mixed`].
+pub(crate) const CLIENTS: usize = 5;
+
 /// Fresh and kept connections, in the clear and inside TLS.
 pub(crate) fn mixed() -> Value {
     json!({"calls": [
@@ -52,7 +56,7 @@ pub(crate) fn mixed() -> Value {
         {"kind": "kept", "url": PLAIN},
         {"kind": "fresh", "url": SECURE},
         {"kind": "kept", "url": SECURE},
-    ]})
+    ], "pace": 0.004})
 }
 
 impl Load {
@@ -72,6 +76,14 @@ impl Load {
     pub(crate) fn await_calls(&mut self, count: u64) -> Result<()> {
         let before = self.so_far()?.done;
         wait::until("calls under load", bounds::PROGRAM, || Ok((self.so_far()?.done >= before + count).then_some(())))
+    }
+
+    /// Waits until `count` more calls got `status`.
+    pub(crate) fn await_status(&mut self, status: &str, count: u64) -> Result<()> {
+        let before = self.so_far()?.with_status(status);
+        wait::until("answers under load", bounds::PROGRAM, || {
+            Ok((self.so_far()?.with_status(status) >= before + count).then_some(()))
+        })
     }
 
     /// What its calls have come to.
@@ -99,12 +111,45 @@ impl Report {
         Ok(())
     }
 
-    /// No call failed that began after `moment`, and none but those in flight then failed at all.
-    pub(crate) fn ensure_cut_only_at(&self, moment: Duration) -> Result<()> {
-        let late: Vec<_> = self.failures.iter().filter(|failure| failure.began > moment.as_secs_f64()).collect();
-        ensure!(late.is_empty(), "failed though they began afterwards: {late:?}");
+    /// No call failed but on connections that were open (or being opened) at one of `moments`, and each client lost at most one
+    /// call at each.
+    pub(crate) fn ensure_cut_only_at(&self, moments: &[Moment], clients: usize) -> Result<()> {
+        let is_cut = |failure: &&Failure| {
+            moments.iter().any(|moment| failure.opened <= moment.over && failure.ended >= moment.began)
+        };
+        let other: Vec<_> = self.failures.iter().filter(|failure| !is_cut(failure)).collect();
+        ensure!(other.is_empty(), "failed for another reason: {other:?}, moments {moments:?}");
+        ensure!(self.failures.len() <= clients * moments.len(), "more than were in flight: {:?}", self.failures);
         Ok(())
     }
+
+    /// Every answer was one of these.
+    pub(crate) fn ensure_only(&self, statuses: &[&str]) -> Result<()> {
+        let all: u64 = statuses.iter().map(|status| self.with_status(status)).sum();
+        ensure!(all == self.done, "other than {statuses:?}: {:?}", self.statuses);
+        Ok(())
+    }
+}
+
+/// A time within which something happened, seconds of CLOCK_MONOTONIC.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) began: f64,
+    pub(crate) over: f64,
+}
+
+impl Moment {
+    /// That `work` took.
+    pub(crate) fn of(work: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let began = now()?;
+        work()?;
+        Ok(Self { began, over: now()? })
+    }
+}
+
+/// CLOCK_MONOTONIC, as the clients read it.
+pub(crate) fn now() -> Result<f64> {
+    Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_secs_f64())
 }
 
 /// An agent with the lab's clients opted in, and rules that always answer 429 for [`PLAIN`] and [`SECURE`].

@@ -112,7 +112,7 @@ impl Agent<'_> {
     pub fn upgrade(&mut self) -> Result<()> {
         let old = self.pid;
         self.signal(Signal::SIGHUP)?;
-        let new = wait::until("the new agent to answer", bounds::SOON, || {
+        let new = wait::until("the new agent to answer", bounds::PROGRAM, || {
             let Ok(reply) = self.rest.get("/api/v1/status") else { return Ok(None) };
             let status = reply.json()?;
             let pid = status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
@@ -128,6 +128,12 @@ impl Agent<'_> {
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        is_gone(self.pid)
     }
 
     /// What it has logged so far.
