@@ -198,6 +198,9 @@ impl App {
             doors.serve(&router, &self.admin_drain).map_err(AppError::Admin)?;
         }
         self.parts.keep_scopes_fresh(&self.admin_drain);
+        if self.doors.is_some() {
+            self.parts.follow_runtimes(&self.config, &self.admin_drain);
+        }
         Ok(())
     }
 

@@ -34,6 +34,7 @@ pub use successor::{Courier, Successor};
 use crate::datapath::learned::Lessons;
 use crate::journal::Told;
 use crate::rules::{Count, RuleId};
+use crate::scope::container::Container;
 use crate::scope::registry::HandedTree;
 pub use wire::WireError;
 
@@ -118,6 +119,8 @@ enum ToPredecessor {
 pub struct Estate {
     /// The kill switch.
     pub diverting: bool,
+    /// What the runtimes told of containers, by the runtimes' names.
+    pub containers: Vec<(String, Container)>,
     /// Process trees that are opted in.
     pub trees: Vec<HandedTree>,
     /// What connections have taught.

@@ -48,6 +48,7 @@ impl App {
         app.doors = Some(doors.map_err(AppError::Admin)?);
         app.cx.learned.receive(estate.lessons);
         app.parts.divert.set_enabled(estate.diverting).map_err(AppError::Switch)?;
+        app.scopes.receive_containers(estate.containers);
         app.warnings = app.parts.restore_scopes().await;
         app.watch = Watch::start(&app.scopes);
         app.receive_trees(estate.trees).await;
@@ -120,6 +121,7 @@ impl App {
         self.rules.flush().await;
         let estate = Estate {
             diverting: self.parts.divert.is_enabled(),
+            containers: self.scopes.containers(),
             trees: self.scopes.trees(),
             lessons: self.cx.learned.lessons(),
         };

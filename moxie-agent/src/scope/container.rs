@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
 
 use super::cgroup;
 use super::spec::{Label, Mode};
@@ -17,7 +18,7 @@ const MODE_LABEL: &str = "moxie.mode";
 const RULES_LABEL: &str = "moxie.rules";
 
 /// A container, as its runtime tells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Its id, whole.
     pub id: String,
@@ -96,6 +97,18 @@ impl Containers {
         })
     }
 
+    /// Everything that the runtimes have told so far, by the runtime's name.
+    pub(super) fn told(&self) -> Vec<(String, Container)> {
+        let known = self.known.load();
+        let of = |(runtime, containers): (&&'static str, &HashMap<String, Arc<Container>>)| {
+            containers
+                .values()
+                .map(|container| ((*runtime).to_owned(), Container::clone(container)))
+                .collect::<Vec<_>>()
+        };
+        known.by_runtime.iter().flat_map(of).collect()
+    }
+
     /// Adds a container, or replaces what was known of it. False: nothing is new.
     pub fn learn(&self, runtime: &'static str, container: Container) -> bool {
         self.change(runtime, |known| {
@@ -168,9 +181,9 @@ impl Known {
         (is_prefix(named) && count > 1).then(|| format!("{count} containers' ids begin with {named}; give more of it"))
     }
 
-    /// Whether a runtime knows whom `named` means.
-    pub(super) fn knows(&self, named: &str) -> bool {
-        self.by_id.values().any(|container| self.means(named, container))
+    /// Whether a runtime has told of the container with this id.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
     }
 }
 

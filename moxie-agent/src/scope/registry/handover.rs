@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 use super::{Admission, Mode, Scope, ScopeError, ScopeId, ScopeSpec, Scopes, Target};
+use crate::scope::container::Container;
 use crate::scope::process::{Moved, ProcessTree};
 
 /// A process tree that is opted in, on its way to another agent.
@@ -18,7 +19,25 @@ pub struct HandedTree {
     moved: Moved,
 }
 
+/// The runtimes whose containers are handed over.
+const RUNTIMES: [&str; 3] = ["docker", "podman", "containerd"];
+
 impl Scopes {
+    /// What the runtimes have told so far, by their names.
+    #[must_use]
+    pub fn containers(&self) -> Vec<(String, Container)> {
+        self.containers.told()
+    }
+
+    /// What another agent was told by the runtimes, until they tell this one: scopes that go by it hold from the beginning.
+    pub fn receive_containers(&self, containers: Vec<(String, Container)>) {
+        for (runtime, container) in containers {
+            if let Some(runtime) = RUNTIMES.iter().find(|known| **known == runtime) {
+                self.containers.learn(runtime, container);
+            }
+        }
+    }
+
     /// The process trees that are opted in.
     #[must_use]
     pub fn trees(&self) -> Vec<HandedTree> {

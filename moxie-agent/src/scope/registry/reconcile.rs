@@ -48,7 +48,12 @@ impl Scopes {
     /// started in it is on path from its first connect.
     pub(in crate::scope) fn appeared(&self, path: &Path) {
         let Ok(cgroup_id) = cgroup::id_of(path) else { return };
-        if self.wanted(&self.table.load().entries, path, cgroup_id, &self.surroundings()).is_none() {
+        let around = self.surroundings();
+        if let Some(stranger) = around.stranger(path) {
+            // Nobody listens where there is no runtime.
+            let _ = self.strangers.send(stranger.into());
+        }
+        if self.wanted(&self.table.load().entries, path, cgroup_id, &around).is_none() {
             return;
         }
         let _changing = lock(&self.changing);
