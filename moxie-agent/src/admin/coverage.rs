@@ -32,7 +32,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
 
 /// One caller's calls to one destination.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Coverage {
+pub(super) struct Coverage {
     /// The caller's scope.
     pub scope: Option<String>,
     /// Its systemd unit.
@@ -66,7 +66,7 @@ pub struct Coverage {
 /// What keeps the agent from seeing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Bypass {
+pub(super) enum Bypass {
     /// The caller refuses the authority: it pins the destination's certificate, or does not trust the authority yet.
     Pinned,
     /// The destination's certificate does not verify, or it wants a certificate that only the caller has.
