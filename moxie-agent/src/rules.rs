@@ -115,9 +115,10 @@ impl Tally {
         Some(if before == KEPT_ELSEWHERE { Taken::Elsewhere } else { Taken::Here })
     }
 
-    /// Takes one firing for another agent, which tells of it later ([`Tally::add`]); false if none is left.
-    pub(crate) fn take_for_another(&self) -> bool {
-        self.remaining.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
+    /// Takes one firing for another agent, which tells of it later ([`Tally::add`]); `None` if none is left.
+    pub(crate) fn take_for_another(&self) -> Option<Taken> {
+        let before = self.remaining.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).ok()?;
+        Some(if before == KEPT_ELSEWHERE { Taken::Elsewhere } else { Taken::Here })
     }
 
     /// Gives the counters away: from here on a limited rule's firings are [`Taken::Elsewhere`], and hits start again at 0.

@@ -58,7 +58,15 @@ impl App {
         predecessor.counted().await.map_err(AppError::TakeOver)?;
 
         app.scopes.keep_trees();
-        tokio::spawn(predecessor.attend(Arc::clone(&app.rules), Arc::clone(&app.journal)));
+        let (drain, attending) =
+            (app.cx.drain.clone(), predecessor.attend(Arc::clone(&app.rules), Arc::clone(&app.journal)));
+        // One that hands over itself stays until its predecessor has ended, since that asks it.
+        app.cx.drain.spawn(async move {
+            tokio::select! {
+                () = attending => {}
+                () = drain.hurried() => {}
+            }
+        });
         app.ready.store(true, Ordering::Release);
         app.open_doors()?;
         Ok(app)

@@ -86,7 +86,7 @@ impl Predecessor {
         while let Ok(message) = self.reader.receive().await {
             match message {
                 ToSuccessor::Take { ask, rule } => {
-                    let granted = rules.take_for_another(&rule);
+                    let granted = rules.take_for_another(&rule).await;
                     if self.writer.send(&ToPredecessor::Answer { ask, granted }).await.is_err() {
                         break;
                     }

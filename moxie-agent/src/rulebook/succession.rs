@@ -89,16 +89,19 @@ impl RuleBook {
         granted == Some(true)
     }
 
-    /// Takes one firing for an agent that has given its counts to this one.
-    #[must_use]
-    pub fn take_for_another(&self, rule: &RuleId) -> bool {
+    /// Takes one firing for an agent that has given its counts to this one. If this one has given them on, whoever has them is
+    /// asked.
+    pub async fn take_for_another(&self, id: &RuleId) -> bool {
         let now = self.book.now();
-        let can_fire = |rule: &Rule| !matches!(Status::of(rule, now), Status::Disabled | Status::Expired);
-        let taken = self.find(rule).is_some_and(|rule| can_fire(&rule) && rule.tally.take_for_another());
-        if taken {
-            self.book.dirty.mark(rule);
+        let can_fire = |rule: &Arc<Rule>| !matches!(Status::of(rule, now), Status::Disabled | Status::Expired);
+        match self.find(id).filter(can_fire).and_then(|rule| rule.tally.take_for_another()) {
+            None => false,
+            Some(Taken::Here) => {
+                self.book.dirty.mark(id);
+                true
+            }
+            Some(Taken::Elsewhere) => self.book.ask(id).await == Some(true),
         }
-        taken
     }
 
     /// Counts what an agent has fired that has given its counts to this one.
