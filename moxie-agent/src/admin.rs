@@ -5,6 +5,7 @@
 
 pub mod access;
 mod coverage;
+pub mod divert;
 mod docs;
 mod events;
 mod legacy;
@@ -47,6 +48,7 @@ use crate::journal::Journal;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
 use crate::store::Store;
+use crate::switchboard::Switchboard;
 use crate::telemetry::Metrics;
 use crate::ui;
 use problem::{PROBLEM_JSON, Pending, Refusal};
@@ -72,7 +74,9 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// What followers are told.
     pub events: Events,
-    /// The way on path; holds the kill switch.
+    /// The kill switch and the address lists.
+    pub switchboard: Arc<Switchboard>,
+    /// The way on path.
     pub divert: Arc<dyn Divert>,
     /// Where scopes are written down.
     pub store: Arc<dyn Store>,
@@ -141,6 +145,7 @@ fn resources() -> (Router<Arc<AdminState>>, OpenApi) {
         .merge(scopes::router())
         .merge(traffic::router())
         .merge(events::router())
+        .merge(divert::router())
         .merge(status::router())
         .merge(coverage::router())
         .merge(probes::router())

@@ -5,6 +5,7 @@ mod succession;
 mod token;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,6 +101,12 @@ pub enum AppError {
     /// The kernel half did not take the switch.
     #[error("the kernel half could not be switched")]
     Switch(#[source] divert::DivertError),
+    /// The way on path of the other agent cannot be had.
+    #[error("only an agent on path by ebpf can take over, and this one would be by {name}")]
+    OtherWay {
+        /// The way on path that works.
+        name: &'static str,
+    },
     /// Without the rules, taking over would end them.
     #[error("the store cannot be read, so the rules in force cannot be taken over")]
     StoreUnread,
@@ -118,6 +125,8 @@ pub struct App {
     pub authority_pem: String,
     /// The way on path, and why not the ones that were tried before it; for people, on one line.
     pub on_path: String,
+    /// Where clients have to be told to connect, if the way on path wants that.
+    pub door: Option<SocketAddr>,
     warnings: Vec<String>,
     parts: Parts,
     cx: Arc<Context>,
@@ -157,7 +166,8 @@ impl App {
             app.doors = Some(doors);
         }
         app.open_doors()?;
-        app.warnings = app.parts.restore_scopes().await;
+        let restored = app.parts.restore_scopes().await;
+        app.warnings.extend(restored);
         app.watch = (admin == AdminDoors::Open).then(|| Watch::start(&app.scopes)).flatten();
         app.ready.store(true, Ordering::Release);
         Ok(app)
@@ -167,6 +177,9 @@ impl App {
     async fn build(divert: Arc<dyn Divert>, ground: Ground, options: Options) -> Result<Self, AppError> {
         let Options { config, state, store, admin, clock } = options;
         let parts = Parts::build(divert, ground, &config, &state, admin, clock).await;
+        if parts.divert.door().is_some() {
+            parts.scopes.welcome_guests();
+        }
         let own = parts::own_sockets(&*parts.divert, admin, &config);
         let cx = Arc::new(parts.context(&config, own)?);
         accept::serve(&cx).map_err(AppError::Accept)?;
@@ -177,7 +190,8 @@ impl App {
             journal: Arc::clone(&parts.journal),
             authority_pem: parts.authority.pem().to_owned(),
             on_path: parts.divert.name().to_owned(),
-            warnings: Vec::new(),
+            door: parts.divert.door(),
+            warnings: parts.troubles.clone(),
             parts,
             cx,
             config,

@@ -86,6 +86,12 @@ pub enum HandoverError {
     /// Rules that exist in this process only.
     #[error("the store is in memory: rules would be lost; give the agent a store on disk with --store, or restart it")]
     StoreInMemory,
+    /// Two agents cannot be on path by it at once.
+    #[error("agents on path by {name} cannot hand over: restart instead of reloading")]
+    OtherWay {
+        /// The way on path.
+        name: &'static str,
+    },
     /// There is no admin API to hand over.
     #[error("this agent has no admin API")]
     NoDoors,

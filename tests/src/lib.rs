@@ -6,13 +6,16 @@
 pub mod lab;
 pub mod programs;
 pub mod rest;
+pub mod runtimes;
 pub mod systemd;
 pub mod wait;
+pub mod way;
 
 pub use lab::Lab;
 pub use lab::agent::Agent;
 pub use programs::{Answer, Program, Session};
 pub use rest::{Reply, Rest};
+pub use way::{Difference, Way};
 
 /// Delays and times that tests wait at most; a healthy run needs a small part of them.
 pub mod bounds {

@@ -237,7 +237,7 @@ fn unseen(who: &Who) -> Coverage {
 
 fn bypass(reason: Reason) -> Option<Bypass> {
     match reason {
-        Reason::RuleCanName | Reason::RuleSpent => None,
+        Reason::RuleCanName | Reason::RuleSpent | Reason::ProxyRequests => None,
         Reason::NoRule => Some(Bypass::NotNameable),
         Reason::NotHttp | Reason::ServerFirst | Reason::SniffBound | Reason::OtherAlpn => Some(Bypass::NotHttp),
         Reason::ClientRefusedAuthority | Reason::AuthorityRefused => Some(Bypass::Pinned),
@@ -246,6 +246,8 @@ fn bypass(reason: Reason) -> Option<Bypass> {
         | Reason::UpstreamFailed
         | Reason::NoOriginalDst
         | Reason::OwnSocket
+        | Reason::NotServed
+        | Reason::SwitchedOff
         | Reason::ClientClosed => Some(Bypass::Failed),
     }
 }

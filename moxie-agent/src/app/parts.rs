@@ -29,6 +29,7 @@ use crate::scope::runtime::docker::DockerLike;
 use crate::scope::runtime::follow;
 use crate::scope::{Defaults, Scopes};
 use crate::store::{self, Store};
+use crate::switchboard::Switchboard;
 use crate::telemetry::Metrics;
 use crate::tls::authority::Authority;
 use crate::tls::leaf_cache::LeafCache;
@@ -71,6 +72,9 @@ impl Ground {
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) divert: Arc<dyn Divert>,
+    pub(super) switchboard: Arc<Switchboard>,
+    /// What did not work and keeps no agent from starting, for people.
+    pub(super) troubles: Vec<String>,
     pub(super) store: Arc<dyn Store>,
     pub(super) rules: Arc<RuleBook>,
     pub(super) scopes: Arc<Scopes>,
@@ -95,6 +99,9 @@ impl Parts {
         doors: AdminDoors,
         clock: Clock,
     ) -> Self {
+        let kept = (doors == AdminDoors::Open).then(|| state.switchboard());
+        let (switchboard, troubles) = Switchboard::open(Arc::clone(&divert), kept, config.divert.addresses.clone());
+        let switchboard = Arc::new(switchboard);
         let Ground { store, journal, writer, authority, metrics, events } = ground;
         let seed = config.rules.seed.unwrap_or_else(rand::random);
         tracing::info!(seed, "percentages are drawn from this seed");
@@ -107,6 +114,8 @@ impl Parts {
         let learned = Arc::default();
         Self {
             divert,
+            switchboard,
+            troubles,
             store,
             rules,
             scopes,
@@ -133,7 +142,7 @@ impl Parts {
             journal: Arc::clone(&self.journal),
             metrics: Arc::clone(&self.metrics),
             leaves: LeafCache::new(authority, config.tls.leaf_cache, Arc::clone(&self.metrics), self.clock.clone()),
-            upstream: Upstream::new(self.divert.dial_mark(), own, roots),
+            upstream: Upstream::new(Arc::clone(&self.divert), own, roots),
             learned: Arc::clone(&self.learned),
             sniff: sniff::Bounds {
                 first_byte: config.sniff.first_byte,
@@ -166,6 +175,7 @@ impl Parts {
             journal: Arc::clone(&self.journal),
             metrics: Arc::clone(&self.metrics),
             events: self.events.clone(),
+            switchboard: Arc::clone(&self.switchboard),
             divert: Arc::clone(&self.divert),
             store: Arc::clone(&self.store),
             authority_pem: self.authority.pem().to_owned(),

@@ -17,6 +17,8 @@ use crate::journal::{Keeps, Told};
 use crate::scope::registry::HandedTree;
 use crate::scope::watch::Watch;
 
+/// The way on path that two agents can be on at once.
+const HANDS_OVER: &str = "ebpf";
 /// How long the last words to the successor may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,9 @@ impl App {
     /// What could not be built; the other goes on then.
     pub async fn take_over(options: Options, mut predecessor: Predecessor) -> Result<Self, AppError> {
         let (divert, on_path) = open(&options.config).await?;
+        if divert.name() != HANDS_OVER {
+            return Err(AppError::OtherWay { name: divert.name() });
+        }
         let ground = Ground::open(&options).await?;
         let inherited = predecessor.inherit().await.map_err(AppError::TakeOver)?;
         let Inheritance { estate, unix, tcp } = inherited;
@@ -49,7 +54,8 @@ impl App {
         app.cx.learned.receive(estate.lessons);
         app.parts.divert.set_enabled(estate.diverting).map_err(AppError::Switch)?;
         app.scopes.receive_containers(estate.containers);
-        app.warnings = app.parts.restore_scopes().await;
+        let restored = app.parts.restore_scopes().await;
+        app.warnings.extend(restored);
         app.watch = Watch::start(&app.scopes);
         app.receive_trees(estate.trees).await;
 
@@ -101,6 +107,9 @@ impl App {
     async fn try_to_hand_over(&mut self) -> Result<Handed, HandoverError> {
         if self.store_url.contains(":memory:") {
             return Err(HandoverError::StoreInMemory);
+        }
+        if self.parts.divert.name() != HANDS_OVER {
+            return Err(HandoverError::OtherWay { name: self.parts.divert.name() });
         }
         if self.doors.is_none() {
             return Err(HandoverError::NoDoors);

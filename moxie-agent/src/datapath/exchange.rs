@@ -3,6 +3,7 @@
 pub mod body;
 pub mod session;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -38,20 +39,34 @@ pub async fn serve(
     let io = TokioIo::new(stream);
     let served = if session.version == Version::HTTP_2 {
         let server = http2_server();
-        let ending = session.cx.drain.started();
-        run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), ending, &session).await
+        let ended = async {
+            tokio::select! {
+                () = session.cx.drain.started() => {}
+                () = session.link.closed() => {}
+            }
+        };
+        run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), ended).await
     } else {
         let server = http1_server(session.scheme);
         let connection = server.serve_connection(io, service).with_upgrades();
-        let ending = last_request(&session);
-        run(connection, |conn| conn.graceful_shutdown(), ending, &session).await
+        let ended = async {
+            tokio::select! {
+                () = last_request(&session) => {}
+                () = session.link.closed() => {}
+            }
+        };
+        let close = |conn: Pin<&mut _>| {
+            http1::UpgradeableConnection::graceful_shutdown(conn);
+            session.last.told();
+        };
+        run(connection, close, ended).await
     };
     served.map_err(Error::Serve)
 }
 
 /// A client in the clear may close its half and still wait for the answer. Inside TLS a close means that it is gone: what is
 /// under way for it ends, so that the destination sees it go, as it would have directly.
-fn http1_server(scheme: &str) -> http1::Builder {
+pub(super) fn http1_server(scheme: &str) -> http1::Builder {
     let mut server = http1::Builder::new();
     server.preserve_header_case(true).auto_date_header(false).half_close(scheme == "http").max_headers(MAX_HEADERS);
     server
@@ -73,12 +88,11 @@ async fn last_request(session: &Session) {
     }
 }
 
-/// Runs a connection; when it is to end or the destination closes its side, it ends after what is under way.
-async fn run<C>(
+/// Runs a connection; once `ended` it ends after what is under way.
+pub(super) async fn run<C>(
     connection: C,
     close: impl Fn(std::pin::Pin<&mut C>),
-    ending: impl Future<Output = ()>,
-    session: &Session,
+    ended: impl Future<Output = ()>,
 ) -> hyper::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
@@ -86,15 +100,13 @@ where
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         served = &mut connection => return served,
-        () = ending => {}
-        () = session.link.closed() => {}
+        () = ended => {}
     }
     // An answer that came just before, above all the switch to another protocol, goes out as it is, without a "close" in it.
     if let Some(served) = connection.as_mut().now_or_never() {
         return served;
     }
     close(connection.as_mut());
-    session.last.told();
     connection.await
 }
 
@@ -110,7 +122,11 @@ async fn handle(request: Request<Incoming>, session: Arc<Session>) -> Result<Res
     served
 }
 
-async fn exchange(request: Request<Incoming>, session: &Arc<Session>) -> Result<Response<ResponseBody>, Failure> {
+/// Decides, acts on and records one request.
+pub(super) async fn exchange(
+    request: Request<Incoming>,
+    session: &Arc<Session>,
+) -> Result<Response<ResponseBody>, Failure> {
     let authority = authority(&request, session.scheme);
     let mut log = open_log(&request, &authority, session);
     let hit = loop {
@@ -170,6 +186,9 @@ async fn waited(log: &mut ExchangeLog, delay: std::time::Duration) {
 }
 
 fn decide(request: &Request<Incoming>, authority: &str, session: &Session) -> Option<Hit> {
+    if session.is_switched_off() {
+        return None;
+    }
     let facts = set::Request {
         method: request.method().as_str(),
         scheme: session.scheme,
