@@ -167,7 +167,8 @@ impl App {
         if admin == AdminDoors::Open {
             parts.open_doors(&config, &state, Arc::clone(&ready), &admin_drain).await?;
         }
-        let warnings = parts.restore_scopes().await;
+        let mut warnings = parts.troubles.clone();
+        warnings.extend(parts.restore_scopes().await);
         parts.keep_scopes_fresh(&admin_drain);
         if admin == AdminDoors::Open {
             parts.follow_runtimes(&config, &admin_drain);

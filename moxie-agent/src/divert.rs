@@ -1,5 +1,6 @@
 //! How connections reach the agent: one trait, one file per way.
 
+mod addresses;
 mod asked;
 mod choose;
 pub mod ebpf;
@@ -8,7 +9,7 @@ mod ports;
 pub mod proxy;
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::namespace::Namespace;
 use crate::scope::cgroup::CgroupError;
 
+pub use addresses::{AddressLists, MOST_NETWORKS, Network, ParseNetworkError};
 pub use asked::{Asked, Form};
 pub use choose::{NoWay, Opened, ParseViaError, PassedOver, Via, Way, open};
 pub use ports::{ParsePortSetError, PortSet};
@@ -213,6 +215,14 @@ pub enum DivertError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// This way diverts whatever its ports say.
+    #[error(
+        "the way on path `{way}` has no address lists; clear `divert.allow` and `divert.deny`, or use `via = \"ebpf\"`"
+    )]
+    NoAddressLists {
+        /// Its name.
+        way: &'static str,
+    },
     /// Changes of network namespaces cannot be followed.
     #[error("cannot watch network namespaces: raise the limits of threads and descriptors")]
     Watch {
@@ -334,6 +344,14 @@ pub trait Divert: Send + Sync + fmt::Debug {
     /// The kernel refused the write.
     fn set_enabled(&self, enabled: bool) -> Result<(), DivertError>;
 
+    /// Diverts by destination, from the next connect on; the lists take the place of those before, as one.
+    ///
+    /// # Errors
+    /// The kernel refused the write, or this way cannot (then: nothing is changed).
+    fn set_addresses(&self, lists: &AddressLists) -> Result<(), DivertError> {
+        if lists.is_empty() { Ok(()) } else { Err(DivertError::NoAddressLists { way: self.name() }) }
+    }
+
     /// Whether the kill switch is on "divert".
     fn is_enabled(&self) -> bool;
 
@@ -342,6 +360,18 @@ pub trait Divert: Send + Sync + fmt::Debug {
 
     /// Mark for sockets the agent dials with, so that they are never diverted; `None` where the way needs none.
     fn dial_mark(&self) -> Option<u32>;
+
+    /// Whether a socket that the agent has dialled with was diverted to the agent itself: the last guard against a loop.
+    fn came_back(&self, dialled: BorrowedFd<'_>) -> bool {
+        let _ = dialled;
+        false
+    }
+
+    /// Whether a diverted connection is the agent's own.
+    fn is_agents_own(&self, origin: &Origin) -> bool {
+        let _ = origin;
+        false
+    }
 
     /// What the kernel half has counted since it was loaded: (name, count), names stable and lower_snake.
     fn counters(&self) -> Vec<(&'static str, u64)>;

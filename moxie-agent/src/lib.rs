@@ -26,6 +26,7 @@ pub mod rules;
 pub mod scope;
 pub mod sock_diag;
 pub mod store;
+pub mod switchboard;
 pub mod telemetry;
 pub mod tls;
 pub mod ui;

@@ -94,6 +94,12 @@ impl StateDir {
         self.root.join("admin.token")
     }
 
+    /// What an operator has set of the kill switch and the address lists.
+    #[must_use]
+    pub fn switchboard(&self) -> PathBuf {
+        self.root.join("divert.json")
+    }
+
     /// Unix socket of the admin API: `/run/moxie/admin.sock` for the default directory, else inside it.
     #[must_use]
     pub fn admin_socket(&self) -> PathBuf {

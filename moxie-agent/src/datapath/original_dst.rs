@@ -44,8 +44,8 @@ pub enum Error {
     /// The client went away before it had asked for anything.
     #[error("the client hung up before it asked for anything")]
     ClientGone(#[source] std::io::Error),
-    /// The destination is a socket of the agent's own.
-    #[error("the original destination {0} is one of the agent's own sockets")]
+    /// The destination is a socket of the agent's own, or the caller is the agent.
+    #[error("the connection to {0} begins or ends at one of the agent's own sockets")]
     OwnSocket(std::net::SocketAddr),
 }
 
@@ -90,6 +90,9 @@ async fn locate(stream: &TcpStream, namespace: &Arc<Namespace>, cx: &Context) ->
         Err(DivertError::Client { source }) => return Err(Error::ClientGone(source)),
         Err(error) => return Err(Error::Lookup(error)),
     };
+    if cx.divert.is_agents_own(&origin) {
+        return Err(Error::OwnSocket(origin.destination));
+    }
     match origin.addresses().iter().find(|address| cx.upstream.is_own(**address)) {
         None => Ok(origin),
         Some(_) if origin.asked.is_some() => Err(Error::NotServed(Refusal::OwnSocket)),

@@ -201,7 +201,6 @@ fn first(ways: &[Way], open: impl Fn(Way) -> Result<Arc<dyn Divert>, DivertError
 fn ebpf_options(settings: &config::Divert) -> EbpfOptions {
     EbpfOptions {
         ports: settings.ports.clone(),
-        refuse_quic: settings.refuse_quic,
         max_beat_age: settings.heartbeat,
         kernel_log: settings.kernel_log,
         ..EbpfOptions::default()

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
@@ -11,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::probe::Known;
-use crate::divert::Origin;
+use crate::divert::{Divert, Origin};
 use crate::tls::originate::Originate;
 
 /// How long an address of a name is tried while there is another.
@@ -25,6 +27,9 @@ pub enum DialError {
     /// The destination is one of the agent's own sockets.
     #[error("{0} is one of the agent's own sockets")]
     OwnSocket(SocketAddr),
+    /// The connection was diverted to the agent itself.
+    #[error("the agent's own connection to {0} came back to it; it must not be in a cgroup that is opted in")]
+    CameBack(SocketAddr),
     /// The name that an explicit proxy was told stands for no address.
     #[error("{0} was not found")]
     NotFound(String),
@@ -49,17 +54,17 @@ pub enum DialError {
 /// The way to destinations.
 #[derive(Debug)]
 pub struct Upstream {
-    mark: Option<u32>,
+    divert: Arc<dyn Divert>,
     own: Vec<SocketAddr>,
     pub(super) tls: Originate,
     pub(super) known: Known,
 }
 
 impl Upstream {
-    /// Dials with `mark`, verifies with `tls`, and refuses the addresses `own` (an unspecified IP stands for every local one).
+    /// Dials past `divert`, verifies with `tls`, and refuses the addresses `own` (an unspecified IP stands for every local one).
     #[must_use]
-    pub fn new(mark: Option<u32>, own: Vec<SocketAddr>, tls: Originate) -> Self {
-        Self { mark, own, tls, known: Known::default() }
+    pub fn new(divert: Arc<dyn Divert>, own: Vec<SocketAddr>, tls: Originate) -> Self {
+        Self { divert, own, tls, known: Known::default() }
     }
 
     /// Whether `destination` is one of the agent's own sockets, by whatever local address it is spelt.
@@ -96,6 +101,11 @@ impl Upstream {
         let socket = self.socket(destination, origin).await;
         let socket = socket.map_err(|source| DialError::Socket { destination, source })?;
         let stream = socket.connect(destination).await.map_err(|source| DialError::Connect { destination, source })?;
+        if self.divert.came_back(stream.as_fd()) {
+            // Both of its ends are the agent's; the other one is to go at once.
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return Err(DialError::CameBack(destination));
+        }
         // Only a socket that is already dead refuses; reading from it will tell.
         let _ = stream.set_nodelay(true);
         Ok(stream)
@@ -104,7 +114,7 @@ impl Upstream {
     /// In the application's namespace, with what it had set on its own socket.
     async fn socket(&self, destination: SocketAddr, origin: &Origin) -> io::Result<TcpSocket> {
         let socket = origin.namespace.socket_to(destination).await?;
-        let mark = if origin.mark == 0 { self.mark } else { Some(origin.mark) };
+        let mark = if origin.mark == 0 { self.divert.dial_mark() } else { Some(origin.mark) };
         if let Some(mark) = mark {
             SockRef::from(&socket).set_mark(mark)?;
         }

@@ -36,15 +36,6 @@ impl Accelerator {
         if can_open && can_virtualize { Self::Kvm } else { Self::Tcg }
     }
 
-    /// What qemu is told. Emulated processors take turns on one thread: with a thread for each, qemu 7.2 was seen to corrupt the
-    /// kernel's own lists (Linux 6.12, `kernel BUG at lib/list_debug.c` below `__put_partials`).
-    fn option(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg,thread=single",
-        }
-    }
-
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Kvm => "kvm",
@@ -89,7 +80,7 @@ struct Machine {
 impl Machine {
     fn boot(image: &Path, file_system: &Path, log: &Path) -> Result<Self> {
         let mut qemu = program(QEMU);
-        qemu.args(["-accel", Accelerator::here().option(), "-cpu", "max", "-smp", "2", "-m", MEGABYTES]);
+        qemu.args(["-accel", Accelerator::here().name(), "-cpu", "max", "-smp", "2", "-m", MEGABYTES]);
         qemu.args([
             "-nodefaults",
             "-no-reboot",
