@@ -4,8 +4,10 @@
 //! Everything that a lab makes is gone when it is dropped, also after a panic or Ctrl-C.
 
 pub mod lab;
+pub mod podman;
 pub mod programs;
 pub mod rest;
+pub mod runtimes;
 pub mod systemd;
 pub mod wait;
 
