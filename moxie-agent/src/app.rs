@@ -17,13 +17,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::datapath::{Context, accept};
 use crate::descriptors;
-use crate::divert::ebpf::{Ebpf, EbpfOptions};
-use crate::divert::{Divert, DivertError};
+use crate::divert::{self, Divert, NoWay};
 use crate::drain::Drain;
 use crate::journal::{Journal, Writer};
 use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
+use crate::scope::watch::Watch;
 use crate::store::{Store, StoreError};
 use crate::tls::authority::AuthorityError;
 use crate::tls::originate::RootsError;
@@ -61,7 +61,7 @@ pub enum AdminDoors {
 pub enum AppError {
     /// No way on path.
     #[error("cannot divert connections")]
-    Divert(#[source] DivertError),
+    Divert(#[source] NoWay),
     /// The state directory cannot be made.
     #[error("cannot make the state directory {}", path.display())]
     StateDir {
@@ -114,6 +114,8 @@ pub struct App {
     pub journal: Arc<Journal>,
     /// The authority's certificate.
     pub authority_pem: String,
+    /// The way on path, and why not the ones that were tried before it; for people, on one line.
+    pub on_path: String,
     warnings: Vec<String>,
     writer: Writer,
     store: Arc<dyn Store>,
@@ -121,18 +123,24 @@ pub struct App {
     drain: Drain,
     drain_timeout: Duration,
     admin_drain: Drain,
+    /// Cgroups as they appear; an agent without doors has no scope that could match a later one.
+    _watch: Option<Watch>,
 }
 
 impl App {
-    /// Builds and starts every part on the eBPF way; on return it diverts.
+    /// Builds and starts every part on the way that the configuration asks for; on return it diverts.
     ///
     /// # Errors
     /// What could not be built.
     pub async fn start(options: Options) -> Result<Self, AppError> {
-        let ebpf = ebpf_options(&options.config);
-        let loaded = spawn_blocking(move || Ebpf::load(&ebpf)).await;
-        let divert = loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        Self::start_on(Arc::new(divert.map_err(AppError::Divert)?), options).await
+        let settings = options.config.divert.clone();
+        let opened = spawn_blocking(move || divert::open(settings.via, &settings)).await;
+        let opened = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let opened = opened.map_err(AppError::Divert)?;
+        let on_path = opened.to_string();
+        let mut app = Self::start_on(opened.divert, options).await?;
+        app.on_path = on_path;
+        Ok(app)
     }
 
     /// Builds and starts every part on the given way.
@@ -143,7 +151,7 @@ impl App {
         let Options { config, state, store, admin, clock } = options;
         descriptors::raise();
         make_state_dir(state.root())?;
-        let parts = Parts::build(divert, &config, &state, &store, clock).await?;
+        let parts = Parts::build(divert, &config, &state, &store, admin, clock).await?;
         let own = parts::own_sockets(&*parts.divert, admin, &config);
         let cx = Arc::new(parts.context(&config, own)?);
         accept::serve(&cx).map_err(AppError::Accept)?;
@@ -156,16 +164,18 @@ impl App {
         }
         let warnings = parts.restore_scopes().await;
         parts.keep_scopes_fresh(&admin_drain);
+        let watch = (admin == AdminDoors::Open).then(|| Watch::start(&parts.scopes)).flatten();
         ready.store(true, Ordering::Release);
-        Ok(Self::of(parts, &cx, &config, admin_drain, warnings))
+        Ok(Self::of(parts, &cx, &config, admin_drain, warnings, watch))
     }
 
-    fn of(parts: Parts, cx: &Context, config: &Config, admin_drain: Drain, warnings: Vec<String>) -> Self {
+    fn of(parts: Parts, cx: &Context, config: &Config, admin_drain: Drain, warnings: Vec<String>, watch: Option<Watch>) -> Self {
         Self {
             rules: parts.rules,
             scopes: parts.scopes,
             journal: parts.journal,
             authority_pem: parts.authority.pem().to_owned(),
+            on_path: parts.divert.name().to_owned(),
             warnings,
             writer: parts.writer,
             store: parts.store,
@@ -173,6 +183,7 @@ impl App {
             drain: cx.drain.clone(),
             drain_timeout: config.drain.timeout,
             admin_drain,
+            _watch: watch,
         }
     }
 
@@ -195,16 +206,6 @@ impl App {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
-    }
-}
-
-fn ebpf_options(config: &Config) -> EbpfOptions {
-    EbpfOptions {
-        ports: config.divert.ports.clone(),
-        refuse_quic: config.divert.refuse_quic,
-        max_beat_age: config.divert.heartbeat,
-        kernel_log: config.divert.kernel_log,
-        ..EbpfOptions::default()
     }
 }
 

@@ -11,6 +11,7 @@ mod log;
 mod raw;
 mod records;
 mod rules;
+mod scopes;
 mod sniff;
 mod store;
 mod suggest;
@@ -28,11 +29,13 @@ pub use environment::{Environment, EnvironmentError, admit};
 pub use log::Log;
 pub use records::Records;
 pub use rules::Rules;
+pub use scopes::Scopes;
 pub use sniff::Sniff;
 pub use store::{Store, StoreUrl};
 pub use tls::Tls;
 pub use variables::{VARIABLES, Variable, unknown_variables};
 
+use crate::divert::Via;
 use raw::{Raw, Section};
 
 /// Everything that can be set, valid.
@@ -44,6 +47,8 @@ pub struct Config {
     pub admin: Admin,
     /// What comes to the agent.
     pub divert: Divert,
+    /// What opts itself in, and who tells of containers.
+    pub scopes: Scopes,
     /// Bounds of the look at a connection's first bytes.
     pub sniff: Sniff,
     /// Roots and certificates.
@@ -67,6 +72,8 @@ pub struct Flags {
     pub admin: Option<String>,
     /// `--store`.
     pub store: Option<String>,
+    /// `--via`.
+    pub via: Option<Via>,
     /// `--upstream-ca`, each; added to what the file and the variables name.
     pub upstream_ca: Vec<PathBuf>,
     /// `--seed`.
@@ -106,6 +113,7 @@ pub fn read(text: &str, env: impl Fn(&str) -> Option<String>, flags: &Flags) -> 
     let environment = section("", &mut raw, &mut problems).map(|Top(environment)| environment);
     let admin = section("admin", &mut raw, &mut problems);
     let divert = section("divert", &mut raw, &mut problems);
+    let scopes = section("scopes", &mut raw, &mut problems);
     let sniff = section("sniff", &mut raw, &mut problems);
     let tls = section("tls", &mut raw, &mut problems);
     let store = section("store", &mut raw, &mut problems);
@@ -115,11 +123,12 @@ pub fn read(text: &str, env: impl Fn(&str) -> Option<String>, flags: &Flags) -> 
     let drain = section("drain", &mut raw, &mut problems);
     problems.extend(raw.unknown_sections());
 
-    match (environment, admin, divert, sniff, tls, store, records, rules, log, drain) {
+    match (environment, admin, divert, scopes, sniff, tls, store, records, rules, log, drain) {
         (
             Some(environment),
             Some(admin),
             Some(divert),
+            Some(scopes),
             Some(sniff),
             Some(tls),
             Some(store),
@@ -128,7 +137,7 @@ pub fn read(text: &str, env: impl Fn(&str) -> Option<String>, flags: &Flags) -> 
             Some(log),
             Some(drain),
         ) if problems.is_empty() => {
-            Ok(Config { environment, admin, divert, sniff, tls, store, records, rules, log, drain })
+            Ok(Config { environment, admin, divert, scopes, sniff, tls, store, records, rules, log, drain })
         }
         _ => Err(Invalid(problems)),
     }

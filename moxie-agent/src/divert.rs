@@ -1,5 +1,6 @@
 //! How connections reach the agent: one trait, one file per way.
 
+mod choose;
 pub mod ebpf;
 mod ports;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::namespace::Namespace;
 use crate::scope::cgroup::CgroupError;
 
+pub use choose::{NoWay, Opened, ParseViaError, PassedOver, Via, Way, open};
 pub use ports::{ParsePortSetError, PortSet};
 
 /// What is known of a connection from before it was made to land elsewhere.
@@ -76,6 +78,12 @@ pub enum DivertError {
         "this build has no kernel half; use a build with the `ebpf` feature: `cargo xtask setup`, then `cargo build`"
     )]
     NoKernelHalf,
+    /// This build knows the way by name only.
+    #[error("this build cannot divert by {way}; use a newer one, or another way")]
+    NotInBuild {
+        /// Its name.
+        way: &'static str,
+    },
     /// The kernel is older than the hooks that are needed.
     #[error("Linux {found} is too old to divert with eBPF: 5.10 is the oldest that works, 5.15 the oldest supported")]
     KernelTooOld {
@@ -143,6 +151,22 @@ pub enum DivertError {
         /// The agent's own cgroup.
         agent: PathBuf,
     },
+    /// A network namespace cannot be worked in.
+    #[error(
+        "cannot work in network namespace {inode}: the agent needs CAP_SYS_ADMIN and CAP_SYS_PTRACE over it, and threads"
+    )]
+    Namespace {
+        /// Which, as `lsns` names it.
+        inode: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Changes of network namespaces cannot be followed.
+    #[error("cannot watch network namespaces: raise the limits of threads and descriptors")]
+    Watch {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A listener cannot be had.
     #[error("cannot listen on {address}")]
     Listen {
@@ -173,6 +197,13 @@ pub enum DivertError {
     },
 }
 
+impl DivertError {
+    /// Whether somebody else has the address.
+    pub(crate) fn is_address_in_use(&self) -> bool {
+        matches!(self, Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
 /// Keeps a cgroup on path; dropping it takes the cgroup off path, connect hooks first.
 pub trait Attachment: Send + Sync + fmt::Debug {
     /// Follows the cgroup's processes into network namespaces that were not there at the last look, and out of those that they
@@ -193,7 +224,7 @@ pub trait Attachment: Send + Sync + fmt::Debug {
 /// A way on path. Every method may be called from any thread.
 #[async_trait]
 pub trait Divert: Send + Sync + fmt::Debug {
-    /// Its name in `status` and `doctor`: `ebpf`.
+    /// Its name in `status` and `doctor`, as of [`Way::name`].
     fn name(&self) -> &'static str;
 
     /// Puts a cgroup (and everything below it) on path.

@@ -54,6 +54,9 @@ pub struct Namespace {
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// For the thread in a namespace, bytes: there may be hundreds, and their work is a few system calls.
+const STACK: usize = 256 * 1024;
+
 impl PartialEq for Namespace {
     fn eq(&self, other: &Self) -> bool {
         self.id == other.id
@@ -70,6 +73,14 @@ impl Namespace {
     pub fn own() -> io::Result<Arc<Self>> {
         let id = NamespaceId::of(&std::fs::metadata("/proc/self/ns/net")?);
         Ok(Arc::new(Self { id, worker: None }))
+    }
+
+    /// The calling thread's: the agent's own, unless the thread has been moved into another.
+    ///
+    /// # Errors
+    /// There is no `/proc`, or no thread can be made.
+    pub fn current() -> io::Result<Arc<Self>> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
     }
 
     /// The one that a process is in now.
@@ -150,7 +161,7 @@ fn enter(file: File, id: NamespaceId) -> io::Result<Sender<Job>> {
             work.into_iter().for_each(|job| job());
         }
     };
-    thread::Builder::new().name(format!("netns-{}", id.inode)).spawn(inside)?;
+    thread::Builder::new().name(format!("netns-{}", id.inode)).stack_size(STACK).spawn(inside)?;
     answer.recv().map_err(|_| ended())??;
     Ok(jobs)
 }

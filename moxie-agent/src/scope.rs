@@ -2,8 +2,23 @@
 
 pub mod caller;
 pub mod cgroup;
+pub mod container;
+mod place;
 pub mod process;
 pub mod registry;
+pub mod spec;
+mod systemd;
+pub mod view;
+pub mod watch;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use caller::Caller;
-pub use registry::{Mode, Scope, ScopeError, ScopeId, ScopeSpec, Scopes};
+pub use registry::{Defaults, ScopeError, Scopes};
+pub use spec::{Mode, ScopeId, ScopeSpec, Target};
+pub use view::Scope;
+
+/// Nothing that holds one of these locks panics halfway through a change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -51,6 +51,13 @@ impl Address {
         if self.is_v4() { u32::from_be(self.0[3]) >> 24 == 127 } else { self.is_v6_low(1) }
     }
 
+    /// Whether the address is `0.0.0.0` or `::`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_unspecified(&self) -> bool {
+        if self.is_v4() { self.0[3] == 0 } else { self.is_v6_low(0) }
+    }
+
     /// The one scope predicate: why a connection to this address and port (host order) is never diverted; `None` if it may be.
     #[must_use]
     #[inline(always)]
@@ -177,6 +184,14 @@ mod tests {
         let address = Address::from(IpAddr::from([198, 51, 100, 7]));
         assert_eq!(address.exclusion(0), Some(Exclusion::NoPort));
         assert_eq!(address.exclusion(1), None);
+    }
+
+    #[test]
+    fn unspecified_addresses_are_known_in_every_form() {
+        for (address, expected) in [("0.0.0.0", true), ("::", true), ("::ffff:0.0.0.0", true), ("0.0.0.1", false)] {
+            assert_eq!(Address::from(address.parse::<IpAddr>().unwrap()).is_unspecified(), expected, "{address}");
+        }
+        assert!(!Address::LOCALHOST_V6.is_unspecified());
     }
 
     #[test]

@@ -37,13 +37,16 @@ counters! {
     NotBeating => "not_beating",
     /// Direct: the socket carries Moxie's mark.
     Exempt => "exempt",
+    /// Direct: the caller is in the agent's own cgroup.
+    AgentsOwn => "agents_own",
     /// Direct: the socket is bound to a device, from which loopback cannot be reached.
     BoundDevice => "bound_device",
-    /// Direct: the socket is bound to a loopback address; let the connect fail as it would without Moxie.
+    /// Direct: the socket is bound to a loopback address, or to one of the other family; let the connect fail as it would without
+    /// Moxie.
     LoopbackSource => "loopback_source",
-    /// Direct: no listener of the agent's in the socket's network namespace.
+    /// Direct: no listener of the agent's in the socket's network namespace, or no `127.0.0.1` to reach it at.
     NoListener => "no_listener",
-    /// Direct: an IPv6 destination, and the namespace has no route to any.
+    /// Direct: an IPv6 destination, and the namespace has no route to any, or no `::1`.
     NoRouteV6 => "no_route_v6",
     /// Direct: the kernel had no room to remember the original destination.
     NoStorage => "no_storage",

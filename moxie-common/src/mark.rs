@@ -2,16 +2,24 @@
 
 /// The upper half of every mark of Moxie's: "MX".
 const MAGIC: u32 = 0x4d58;
-/// How many bits the flags take; the tag is above them, the magic above that.
-const FLAG_BITS: u32 = 4;
-/// Flag: connections to IPv6 destinations may be diverted to this listener.
-const ROUTED_V6: u32 = 1;
+/// Bits below the tag, all 0; the magic is above it.
+const BELOW_TAG: u32 = 4;
 
-/// Tells one agent's listeners from another's: 12 bits, not 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Tells one listener set (of one agent, in one network namespace) from another: 12 bits, not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tag(u16);
 
 impl Tag {
+    /// How many numbers a tag is one of.
+    pub const COUNT: usize = 0x1000;
+
+    /// Its number: below [`Self::COUNT`], not 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self.0 as u32
+    }
+
     /// The tag made of the low 12 bits of `bits`, if they are not 0.
     #[must_use]
     pub const fn new(bits: u16) -> Option<Self> {
@@ -22,22 +30,16 @@ impl Tag {
     }
 }
 
-/// An `SO_MARK`: `0x4d58 << 16 | tag << 4 | flags` if it is one of Moxie's.
+/// An `SO_MARK`: `0x4d58 << 16 | tag << 4` if it is one of Moxie's.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark(pub u32);
 
 impl Mark {
-    /// The mark of an agent's sockets, no flag set.
+    /// The mark of the sockets of a listener set.
     #[must_use]
     pub const fn of(tag: Tag) -> Self {
-        Self(MAGIC << 16 | (tag.0 as u32) << FLAG_BITS)
-    }
-
-    /// This mark with the flag that lets IPv6 destinations be diverted, or without it.
-    #[must_use]
-    pub const fn routed_v6(self, routed: bool) -> Self {
-        if routed { Self(self.0 | ROUTED_V6) } else { Self(self.0 & !ROUTED_V6) }
+        Self(MAGIC << 16 | (tag.0 as u32) << BELOW_TAG)
     }
 
     /// Whether a socket with this mark is an agent's.
@@ -47,18 +49,18 @@ impl Mark {
         self.0 >> 16 == MAGIC
     }
 
-    /// Whether connections to IPv6 destinations may be diverted to the listener with this mark.
+    /// The number of its tag, 0 if it has none; of a mark of Moxie's.
     #[must_use]
     #[inline(always)]
-    pub const fn is_routed_v6(self) -> bool {
-        self.0 & ROUTED_V6 != 0
+    pub const fn tag_index(self) -> u32 {
+        (self.0 & 0xffff) >> BELOW_TAG
     }
 
-    /// The mark without its flags: they may change while a handshake is under way, so they are no part of a key.
+    /// What of it is part of a handshake's name.
     #[must_use]
     #[inline(always)]
     pub const fn identity(self) -> u32 {
-        self.0 >> FLAG_BITS << FLAG_BITS
+        self.0 >> BELOW_TAG << BELOW_TAG
     }
 }
 
@@ -68,16 +70,16 @@ mod tests {
 
     #[test]
     fn a_mark_is_laid_out_as_documented() {
-        let mark = Mark::of(Tag::new(0xfabc).unwrap());
-        assert_eq!(mark.0, 0x4d58_abc0);
-        assert_eq!(mark.routed_v6(true).0, 0x4d58_abc1);
-        assert_eq!(mark.routed_v6(true).routed_v6(false), mark);
+        let tag = Tag::new(0xfabc).unwrap();
+        assert_eq!(Mark::of(tag).0, 0x4d58_abc0);
+        assert_eq!(Mark::of(tag).tag_index(), tag.index());
+        assert!((tag.index() as usize) < Tag::COUNT);
     }
 
     #[test]
-    fn flags_are_no_part_of_the_identity() {
+    fn the_tag_is_part_of_the_identity_and_the_bits_below_it_are_not() {
         let mark = Mark::of(Tag::new(7).unwrap());
-        assert_eq!(mark.routed_v6(true).identity(), mark.identity());
+        assert_eq!(Mark(mark.0 | 5).identity(), mark.identity());
         assert_ne!(mark.identity(), Mark::of(Tag::new(8).unwrap()).identity());
     }
 

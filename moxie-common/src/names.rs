@@ -4,6 +4,8 @@
 pub const CONTROL: &str = "CONTROL";
 /// Array of [`PORT_WORDS`](crate::PORT_WORDS) words: the wanted destination ports, one bit each.
 pub const PORTS: &str = "PORTS";
+/// Array of one word for each [`Tag`](crate::Tag): what may be diverted to its listener set ([`reach`](crate::reach)).
+pub const LISTENERS: &str = "LISTENERS";
 /// Per-CPU array: one count for each [`Counter`](crate::Counter).
 pub const COUNTERS: &str = "COUNTERS";
 /// Socket storage: the [`Origin`](crate::Origin) of a diverted socket, and of the socket accepted for it.
@@ -11,7 +13,10 @@ pub const ORIGINS: &str = "ORIGINS";
 /// LRU hash of [`HandshakeKey`](crate::HandshakeKey) to [`Origin`](crate::Origin): handshakes under way.
 pub const HANDSHAKES: &str = "HANDSHAKES";
 
-/// `cgroup/connect4`, on a scope: diverts, or refuses QUIC.
+/// Per-CPU cgroup storage of the programs that refuse QUIC: one count for each cgroup and hook.
+pub const REFUSED: &str = "REFUSED";
+
+/// `cgroup/connect4`, on a scope: diverts.
 pub const CONNECT4: &str = "moxie_connect4";
 /// `cgroup/connect6`, on a scope.
 pub const CONNECT6: &str = "moxie_connect6";
@@ -19,9 +24,13 @@ pub const CONNECT6: &str = "moxie_connect6";
 pub const GETPEERNAME4: &str = "moxie_peer4";
 /// `cgroup/getpeername6`, on a scope.
 pub const GETPEERNAME6: &str = "moxie_peer6";
-/// `cgroup/sendmsg4`, on a scope: refuses QUIC.
+/// `cgroup/connect4`, on a scope that wants QUIC refused.
+pub const QUIC4: &str = "moxie_quic4";
+/// `cgroup/connect6`, on a scope that wants QUIC refused.
+pub const QUIC6: &str = "moxie_quic6";
+/// `cgroup/sendmsg4`, on a scope that wants QUIC refused.
 pub const SENDMSG4: &str = "moxie_sendmsg4";
-/// `cgroup/sendmsg6`, on a scope.
+/// `cgroup/sendmsg6`, on a scope that wants QUIC refused.
 pub const SENDMSG6: &str = "moxie_sendmsg6";
 /// `sock_ops`, on a scope: announces a diverted connection before its SYN leaves.
 pub const ANNOUNCE: &str = "moxie_announce";

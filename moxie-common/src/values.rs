@@ -25,16 +25,24 @@ pub struct Control {
     pub last_beat_ns: u64,
     /// A heartbeat older than this diverts nothing.
     pub max_age_ns: u64,
+    /// Cgroup v2 id of the agent's own cgroup: what its processes dial is never diverted. 0: not looked at.
+    pub agent_cgroup: u64,
     /// The kill switch: 0 diverts nothing.
     pub enabled: u32,
-    /// Not 0: UDP to port 443 is refused where TCP to it would be diverted, so that clients fall back to TCP.
-    pub refuse_quic: u32,
-    /// First of the [`PORTS_PER_LISTENER_SET`] listener ports.
+    /// First of the [`PORTS_PER_LISTENER_SET`] listener ports, the same in every network namespace.
     pub first_port: u32,
-    /// Keeps the size a multiple of the alignment.
-    pub reserved: u32,
 }
 const _: () = assert!(size_of::<Control>() == 32);
+
+/// What connections may be diverted to a listener set; bits of a word. 0: there is no such set.
+pub mod reach {
+    /// Connections to IPv4 destinations: the namespace has `127.0.0.1`.
+    pub const V4: u32 = 1;
+    /// Connections to IPv6 destinations: the namespace has `::1`, and a route to the world.
+    pub const V6: u32 = 2;
+    /// The set is there, and of this agent.
+    pub const LIVE: u32 = 4;
+}
 
 impl Control {
     /// Whether `port` (host order) is one of the listeners'.
@@ -61,8 +69,14 @@ pub struct Origin {
     pub pid: u32,
     /// [`Mark::identity`](crate::Mark::identity) of the listener that the connection was pointed at.
     pub listener: u32,
+    /// The address that the application had bound the socket to; unspecified if it had not.
+    pub source: Address,
+    /// The socket's type of service (IPv4) or traffic class (IPv6).
+    pub tos: u32,
+    /// Keeps the size a multiple of the alignment.
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<Origin>() == 40);
+const _: () = assert!(size_of::<Origin>() == 64);
 
 impl Origin {
     /// The destination port in host order.

@@ -4,7 +4,8 @@
 //! on a scope      connect4|6      connect       in scope? -> remember the original destination, point the socket at the agent
 //!                 sock_ops        established   announce the connection before its SYN leaves
 //!                 getpeername4|6  peer          the application still sees the original destination
-//!                 sendmsg4|6      udp           refuse QUIC, if asked to
+//! if asked to     connect4|6      udp           refuse QUIC
+//!                 sendmsg4|6      udp           refuse QUIC
 //! on the agent    sock_ops        established   adopt the announced connection before it can be accepted
 //! ```
 //! Helpers are those of Linux 5.10. Contexts are read and written through volatile accesses only: LLVM would merge them into
@@ -42,14 +43,24 @@ fn moxie_peer6(ctx: SockAddrContext) -> i32 {
     peer::v6(&ctx)
 }
 
+#[cgroup_sock_addr(connect4)]
+fn moxie_quic4(ctx: SockAddrContext) -> i32 {
+    udp::connecting(&ctx, scope::destination_v4(&ctx))
+}
+
+#[cgroup_sock_addr(connect6)]
+fn moxie_quic6(ctx: SockAddrContext) -> i32 {
+    udp::connecting(&ctx, scope::destination_v6(&ctx))
+}
+
 #[cgroup_sock_addr(sendmsg4)]
 fn moxie_sendmsg4(ctx: SockAddrContext) -> i32 {
-    udp::verdict(&ctx, scope::destination_v4(&ctx))
+    udp::sending(&ctx, scope::destination_v4(&ctx))
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 fn moxie_sendmsg6(ctx: SockAddrContext) -> i32 {
-    udp::verdict(&ctx, scope::destination_v6(&ctx))
+    udp::sending(&ctx, scope::destination_v6(&ctx))
 }
 
 #[sock_ops]

@@ -3,18 +3,25 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
-use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, SkStorage};
+use aya_ebpf::btf_maps::{self, Array, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
-use moxie_common::{Control, Counter, HandshakeKey, Origin, PORT_WORDS, port_bit};
+use moxie_common::{Control, Counter, HandshakeKey, Mark, Origin, PORT_WORDS, Tag, port_bit};
 
 /// Handshakes under way at one time; each entry lives from a SYN to the end of its handshake.
 const HANDSHAKES_UNDER_WAY: usize = 16_384;
+
+#[expect(deprecated, reason = "its successor came with Linux 6.2")]
+type CgroupCounts = btf_maps::PerCpuCgroupStorage<u64>;
 
 #[btf_map]
 static CONTROL: Array<Control, 1> = Array::new();
 #[btf_map]
 static PORTS: Array<u64, PORT_WORDS> = Array::new();
+#[btf_map]
+static LISTENERS: Array<u32, { Tag::COUNT }> = Array::new();
+#[btf_map]
+static REFUSED: CgroupCounts = CgroupCounts::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
 #[btf_map]
@@ -35,6 +42,12 @@ pub fn is_wanted(port: u16) -> bool {
     PORTS.get(word).is_some_and(|word| word & bit != 0)
 }
 
+/// What may be diverted to the listener set that carries `mark`, which is one of Moxie's; 0 if the set is not this agent's.
+#[inline(always)]
+pub fn reach(mark: Mark) -> u32 {
+    LISTENERS.get(mark.tag_index()).map_or(0, |reach| *reach)
+}
+
 #[inline(always)]
 pub fn count(counter: Counter) {
     if let Some(count) = COUNTERS.get_ptr_mut(counter as u32) {
@@ -42,6 +55,13 @@ pub fn count(counter: Counter) {
         // than an addition, and a count lost to that is harmless.
         unsafe { *count += 1 }
     }
+}
+
+/// Counts a refusal for the cgroup that the program is attached to.
+#[inline(always)]
+pub fn count_refused() {
+    // SAFETY: this CPU's value of a live map, never null; see above.
+    unsafe { *REFUSED.get_ptr_mut() += 1 }
 }
 
 #[inline(always)]

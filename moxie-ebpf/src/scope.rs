@@ -7,9 +7,11 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
     bpf_sock, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
 };
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_sk_lookup_tcp, bpf_sk_release};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_sk_lookup_tcp, bpf_sk_release,
+};
 use aya_ebpf::programs::SockAddrContext;
-use moxie_common::{Address, Control, Counter, Mark, PORTS_PER_LISTENER_SET};
+use moxie_common::{Address, Control, Counter, Mark, PORTS_PER_LISTENER_SET, reach};
 
 use crate::maps;
 
@@ -17,7 +19,8 @@ use crate::maps;
 const LISTEN: u32 = 10;
 /// `BPF_F_CURRENT_NETNS`: the namespace of the context's socket.
 const CURRENT_NETNS: u64 = u64::MAX;
-const AF_INET: u32 = 2;
+/// `AF_INET`.
+pub const AF_INET: u32 = 2;
 
 /// A listener of the agent's in the application's network namespace.
 pub struct Listener {
@@ -74,7 +77,8 @@ pub fn listener_for(ctx: &SockAddrContext, destination: &Address, port: u16) -> 
     }
     let control = maps::control().ok_or(Counter::Disabled)?;
     agent_is_willing(control)?;
-    socket_is_free(socket(ctx))?;
+    caller_is_another(control)?;
+    socket_is_free(socket(ctx), destination)?;
     find_listener(ctx, destination.is_v4(), control)
 }
 
@@ -91,9 +95,34 @@ fn agent_is_willing(control: &Control) -> Result<(), Counter> {
     Ok(())
 }
 
+/// What the agent dials is not to come back to it, whatever its cgroup was put under and whatever mark the socket carries.
+#[inline(always)]
+fn caller_is_another(control: &Control) -> Result<(), Counter> {
+    // SAFETY: takes nothing. Never 0.
+    if unsafe { bpf_get_current_cgroup_id() } == control.agent_cgroup { Err(Counter::AgentsOwn) } else { Ok(()) }
+}
+
+/// Family of a socket, from which the context's programs may read it on every supported kernel.
+#[inline(always)]
+pub fn family(socket: *const bpf_sock) -> u32 {
+    // SAFETY: the context's socket.
+    unsafe { read_volatile(&raw const (*socket).family) }
+}
+
+/// The address that a socket is bound to; unspecified if it is not.
+#[inline(always)]
+pub fn source(socket: *const bpf_sock) -> Address {
+    // SAFETY: the context's socket. Both addresses are read in any case: LLVM merges the reads of two branches into one through a
+    // computed pointer, which the verifier refuses.
+    let (v4, v6) = unsafe {
+        (Address::v4(read_volatile(&raw const (*socket).src_ip4)), Address(words(&raw const (*socket).src_ip6)))
+    };
+    if family(socket) == AF_INET { v4 } else { v6 }
+}
+
 /// Loopback must be reachable from the socket as it is bound, and the socket must not be the agent's own.
 #[inline(always)]
-fn socket_is_free(socket: *const bpf_sock) -> Result<(), Counter> {
+fn socket_is_free(socket: *const bpf_sock, destination: &Address) -> Result<(), Counter> {
     // SAFETY: the context's socket; these fields may be read on every supported kernel.
     let (mark, device) =
         unsafe { (read_volatile(&raw const (*socket).mark), read_volatile(&raw const (*socket).bound_dev_if)) };
@@ -103,14 +132,9 @@ fn socket_is_free(socket: *const bpf_sock) -> Result<(), Counter> {
     if device != 0 {
         return Err(Counter::BoundDevice);
     }
-    // SAFETY: as above. Both addresses are read in any case: LLVM merges the reads of two branches into one through a computed
-    // pointer, which the verifier refuses.
-    let (family, v4, v6) = unsafe {
-        let family = read_volatile(&raw const (*socket).family);
-        (family, Address::v4(read_volatile(&raw const (*socket).src_ip4)), Address(words(&raw const (*socket).src_ip6)))
-    };
-    let source = if family == AF_INET { v4 } else { v6 };
-    if source.is_loopback() { Err(Counter::LoopbackSource) } else { Ok(()) }
+    let source = source(socket);
+    let is_of_other_family = source.is_v4() != destination.is_v4() && !source.is_unspecified();
+    if source.is_loopback() || is_of_other_family { Err(Counter::LoopbackSource) } else { Ok(()) }
 }
 
 /// Chooses one of the listeners and checks that it is there: an agent that is dead, or an application that squats on the port,
@@ -121,11 +145,14 @@ fn find_listener(ctx: &SockAddrContext, v4: bool, control: &Control) -> Result<L
     let choice = unsafe { bpf_get_prandom_u32() } & u32::from(PORTS_PER_LISTENER_SET - 1);
     let port = (control.first_port + choice) as u16;
     let mark = listening_mark(ctx.as_ptr(), v4, port).ok_or(Counter::NoListener)?;
-    if !mark.is_moxie() {
+    let reached = if mark.is_moxie() { maps::reach(mark) } else { 0 };
+    let (wanted, lack) = if v4 { (reach::V4, Counter::NoListener) } else { (reach::V6, Counter::NoRouteV6) };
+    if reached == 0 {
+        // A stranger's, or another agent's.
         return Err(Counter::NoListener);
     }
-    if !v4 && !mark.is_routed_v6() {
-        return Err(Counter::NoRouteV6);
+    if reached & wanted == 0 {
+        return Err(lack);
     }
     Ok(Listener { port, mark })
 }

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::bounds;
 use crate::lab::process;
+use crate::{bounds, wait};
 
 /// The Python of the distribution, whose modules setup installs; another one may come first in the path.
 pub const PYTHON: &str = "/usr/bin/python3";
@@ -167,7 +167,7 @@ impl Session {
     /// # Errors
     /// None comes.
     pub fn next_reply(&mut self) -> Result<Value> {
-        let line = self.replies.recv_timeout(bounds::PROGRAM).context("a session says nothing")?;
+        let line = self.replies.recv_timeout(wait::patient(bounds::PROGRAM)).context("a session says nothing")?;
         serde_json::from_str(&line).with_context(|| format!("no reply of a session: {line:?}"))
     }
 
@@ -201,7 +201,7 @@ impl Session {
     /// It did not.
     pub fn end(mut self) -> Result<()> {
         self.begin(&json!({"do": "end"}))?;
-        let status = crate::wait::until("a session to end", bounds::SOON, || Ok(self.child.try_wait()?))?;
+        let status = wait::until("a session to end", bounds::SOON, || Ok(self.child.try_wait()?))?;
         ensure!(status.success(), "a session ended with {status}");
         Ok(())
     }

@@ -12,6 +12,8 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::wait;
+
 /// How long an answer may take, the import of many rules included.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -135,7 +137,7 @@ where
     let what = format!("{} {}", request.method(), request.uri());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        match tokio::time::timeout(ANSWER, send(request, dial)).await {
+        match tokio::time::timeout(wait::patient(ANSWER), send(request, dial)).await {
             Ok(reply) => reply.with_context(|| what),
             Err(_) => bail!("{what}: no answer in {ANSWER:?}"),
         }

@@ -88,6 +88,12 @@ pub(crate) fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != *"false")
 }
 
+/// The time now, to measure from.
+#[expect(clippy::disallowed_methods, reason = "nothing here pauses time")]
+pub(crate) fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 fn search_path() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);

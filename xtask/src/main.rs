@@ -7,6 +7,7 @@ mod openapi;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,8 @@ enum Verb {
     Demo(demo::Options),
     /// Everything that proves Moxie: formatting to the real kernel
     Test,
+    /// The real kernel's tests on Debian's kernels, in virtual machines
+    Vm(vm::Options),
     /// What no compiler checks: docs, stage numbers, twins, files that repeat each other
     Tidy,
     /// Refresh docs/openapi.json from the code
@@ -53,6 +56,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup => setup::run(),
         Verb::Demo(options) => demo::run(&options),
         Verb::Test => test::run(),
+        Verb::Vm(options) => vm::run(&options),
         Verb::Tidy => tidy::run(),
         Verb::Openapi => openapi::refresh(),
         Verb::Bench(options) => bench::run(&options),

@@ -40,6 +40,11 @@ const PACKAGES: &[Package] = &[
     package("python3-requests"),
     package("python3-httpx"),
     package("python3-venv"),
+    // Other kernels in virtual machines, with this host's programs inside.
+    unless("qemu-system-x86_64", "qemu-system-x86"),
+    unless("depmod", "kmod"),
+    unless("nft", "nftables"),
+    package("busybox-static"),
     // A booted systemd, and the package on it.
     unless("dockerd", "docker.io"),
     unless("debootstrap", "debootstrap"),

@@ -87,7 +87,7 @@ fn with(mut command: Command, arguments: &[&str]) -> Command {
 }
 
 /// Names of the test programs of `moxie-tests` whose source is in `directory`.
-fn targets(directory: &str) -> Result<Vec<String>> {
+pub(crate) fn targets(directory: &str) -> Result<Vec<String>> {
     let metadata = command::read(cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata is no JSON")?;
     let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
@@ -113,7 +113,7 @@ impl Summary {
     }
 
     fn step(&mut self, step: &str, work: impl FnOnce() -> Result<()>) -> Came {
-        let begun = now();
+        let begun = command::now();
         let done = work();
         let took = begun.elapsed();
         let result = if done.is_ok() { Came::Passed } else { Came::Failed };
@@ -169,9 +169,4 @@ fn logged(mut command: Command, log: &PathBuf) -> Result<()> {
         bail!("{}\n{line}: {status}", fs::read_to_string(log).unwrap_or_default());
     }
     Ok(())
-}
-
-#[expect(clippy::disallowed_methods, reason = "nothing here pauses time")]
-fn now() -> std::time::Instant {
-    std::time::Instant::now()
 }

@@ -121,7 +121,8 @@ fn count(problems: usize) -> String {
 /// Whose fault it is: the request's, another scope's, or the host's.
 fn scope_kind(error: &ScopeError) -> (StatusCode, &'static str) {
     match error {
-        ScopeError::OtherMode { .. } => (StatusCode::CONFLICT, "scope_exists"),
+        ScopeError::OtherTerms { .. } => (StatusCode::CONFLICT, "scope_exists"),
+        ScopeError::Configured { .. } => (StatusCode::CONFLICT, "scope_configured"),
         ScopeError::Divert { source: DivertError::ContainsAgent { .. } | DivertError::Cgroup(_), .. }
         | ScopeError::Cgroup(_)
         | ScopeError::Process(_) => (StatusCode::UNPROCESSABLE_ENTITY, "scope_refused"),

@@ -19,19 +19,28 @@ use crate::chain::Chain;
 use crate::events::Kind;
 use crate::journal::Page;
 use crate::rules::spec::Problem;
-use crate::scope::registry::Target;
-use crate::scope::{Mode, Scope, ScopeId, ScopeSpec, Scopes};
+use crate::scope::spec::{Label, UnitName};
+use crate::scope::{Mode, Scope, ScopeId, ScopeSpec, Scopes, Target};
 use crate::store::{Store, StoreError, StoredScope};
 
 pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
     OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove))
 }
 
-/// What to opt in: exactly one of `cgroup` and `pid`.
+/// What to opt in: exactly one of `unit`, `container`, `label`, `cgroup` and `pid`.
 #[derive(Debug, ToSchema)]
-#[schema(example = json!({"cgroup": "/sys/fs/cgroup/system.slice/shop.service", "mode": "rules"}))]
+#[schema(example = json!({"unit": "shop.service", "mode": "rules"}))]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document; the body is read field by field")]
 struct NewScope {
+    /// A systemd unit, also a slice, also one that does not run yet; without a kind it is a service. Restored when the agent starts again.
+    #[schema(nullable = false, min_length = 1)]
+    unit: Option<String>,
+    /// A container by its name, its id or at least the first eight digits of that, also one that does not run yet. Restored.
+    #[schema(nullable = false, min_length = 1)]
+    container: Option<String>,
+    /// Every container with this label, `KEY=VALUE` or `KEY`, now and later. Restored.
+    #[schema(nullable = false, min_length = 1)]
+    label: Option<String>,
     /// A cgroup v2 directory, absolute; everything below it comes along. Restored when the agent starts again.
     #[schema(nullable = false)]
     cgroup: Option<String>,
@@ -41,6 +50,8 @@ struct NewScope {
     /// How much of its traffic comes to the agent.
     #[schema(nullable = false, default = "rules")]
     mode: Option<Mode>,
+    /// Whether UDP to port 443 is refused, so that clients of HTTP/3 fall back to TCP; absent or null: as the configuration says.
+    refuse_quic: Option<bool>,
 }
 
 /// Lists the scopes
@@ -69,13 +80,14 @@ async fn list(
 /// Opts in
 ///
 /// Connections made from then on are diverted; those that are open already are left alone. An equal scope again gives the existing one.
+/// A unit, container or label that matches nothing yet is in force all the same: whatever starts and matches is on path from its first connection.
 #[utoipa::path(
     post, path = "/api/v1/scopes", tag = "scopes", operation_id = "addScope", request_body = NewScope,
     responses(
         (status = 201, description = "Opted in", body = Scope, headers(("Location" = String, description = "Where the scope is"))),
         (status = 200, description = "An equal scope is in force already: here it is", body = Scope),
         (status = 400, description = "The body is not JSON"),
-        (status = 409, description = "The same is opted in with another mode"),
+        (status = 409, description = "The same is opted in on other terms"),
         (status = 413, description = "The body is too large"),
         (status = 415, description = "The body is not declared as JSON"),
         (status = 422, description = "Not a scope, or one that cannot be had: every problem"),
@@ -117,6 +129,7 @@ async fn persist(state: &Arc<AdminState>, scope: &Scope, spec: Value) -> Result<
     responses(
         (status = 204, description = "Opted out"),
         (status = 404, description = "No such scope"),
+        (status = 409, description = "The scope is the configuration's"),
         (status = 503, description = "Opted out now, but the store did not take it: the scope would come back at the next start"),
     )
 )]
@@ -140,10 +153,11 @@ async fn remove(State(state): State<Arc<AdminState>>, Path(id): Path<String>) ->
 
 async fn take_off(state: &Arc<AdminState>, id: ScopeId) -> Result<Option<Scope>, Refusal> {
     let worker = Arc::clone(state);
-    tokio::task::spawn_blocking(move || worker.scopes.remove(&id)).await.map_err(|_| Refusal::Broken)
+    let removed = tokio::task::spawn_blocking(move || worker.scopes.remove(&id)).await;
+    removed.map_err(|_| Refusal::Broken)?.map_err(Refusal::Scope)
 }
 
-/// Opts in again what was opted in when the agent last ran. A cgroup that is not there (yet) is left for the next start.
+/// Opts in again what was opted in when the agent last ran, also what matches nothing yet.
 ///
 /// # Errors
 /// The store could not be read or written; what could be opted in is.
@@ -173,67 +187,67 @@ async fn drop_double(store: &dyn Store, row: StoredScope, id: ScopeId) -> Result
 
 /// The row that brings a scope back; none for a process, which will not be there again.
 fn spec_json(spec: &ScopeSpec) -> Option<Value> {
-    match &spec.target {
-        Target::Cgroup(path) => Some(json!({"cgroup": path, "mode": spec.mode})),
-        Target::Pid(_) => None,
+    let mut row = match &spec.target {
+        Target::Cgroup(path) => json!({"cgroup": path}),
+        Target::Unit(unit) => json!({"unit": unit}),
+        Target::Container(container) => json!({"container": container}),
+        Target::Label(label) => json!({"label": label}),
+        Target::Pid(_) => return None,
+    };
+    if let Some(fields) = row.as_object_mut() {
+        fields.insert("mode".into(), json!(spec.mode));
+        if let Some(refuse) = spec.refuse_quic {
+            fields.insert("refuse_quic".into(), refuse.into());
+        }
     }
+    Some(row)
 }
 
-/// Reads `{"cgroup": …}` or `{"pid": …}` with a mode; every problem at once.
+/// Reads one target with a mode; every problem at once.
 ///
 /// # Errors
 /// Every field that is wrong.
 pub fn read(body: &Value) -> Result<ScopeSpec, Vec<Problem>> {
     let Some(fields) = body.as_object() else {
-        return Err(vec![wrong(
-            "",
-            "write an object such as {\"cgroup\": \"/sys/fs/cgroup/system.slice/shop.service\"}",
-        )]);
+        return Err(vec![wrong("", "write an object such as {\"unit\": \"shop.service\"}")]);
     };
     let mut problems = Vec::new();
     let targets: Vec<Target> = fields.iter().filter_map(|(name, value)| target(name, value, &mut problems)).collect();
     let mode = mode(fields, &mut problems);
-    if targets.len() != 1 && problems.iter().all(|problem| problem.field == "mode") {
-        problems.push(wrong("", "give exactly one of `cgroup` and `pid`"));
+    let refuse_quic = refuse_quic(fields, &mut problems);
+    let is_told = |problem: &Problem| !matches!(problem.field.as_str(), "mode" | "refuse_quic");
+    if targets.len() != 1 && !problems.iter().any(is_told) {
+        problems.push(wrong("", "give exactly one of `unit`, `container`, `label`, `cgroup` and `pid`"));
     }
     match targets.into_iter().next() {
-        Some(target) if problems.is_empty() => Ok(ScopeSpec { target, mode }),
+        Some(target) if problems.is_empty() => Ok(ScopeSpec { target, mode, refuse_quic }),
         _ => Err(problems),
     }
 }
 
 fn target(name: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Target> {
-    let found = match name {
-        "mode" => return None,
-        "cgroup" => value.as_str().map(|path| Target::Cgroup(path.into())),
-        "pid" => value.as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0).map(Target::Pid),
-        _ => {
-            problems.push(wrong(name, unknown_target(name, value)));
-            return None;
-        }
-    };
-    if found.is_none() {
-        problems.push(wrong(
-            name,
-            if name == "pid" { "write a process id, such as 4711" } else { "write a path as a string" },
-        ));
+    if matches!(name, "mode" | "refuse_quic") {
+        return None;
     }
-    found
+    read_target(name, value).map_err(|message| problems.push(wrong(name, message))).ok()
 }
 
-/// What to write instead of a target that this version does not take.
-fn unknown_target(name: &str, value: &Value) -> String {
-    let value = value.as_str().unwrap_or("NAME");
+/// The target, or what to write instead.
+fn read_target(name: &str, value: &Value) -> Result<Target, String> {
+    let text = || value.as_str().filter(|text| !text.is_empty());
     match name {
-        "unit" => format!(
-            "this version takes `cgroup` and `pid`: `systemctl show -p ControlGroup {value}` prints the unit's cgroup, below /sys/fs/cgroup"
-        ),
-        "container" | "label" => {
-            "this version takes `cgroup` and `pid`: /proc/PID/cgroup of a process in the container names its cgroup, \
-             below /sys/fs/cgroup; for a unit, `systemctl show -p ControlGroup UNIT` does"
-                .into()
+        "cgroup" => text().map(|path| Target::Cgroup(path.into())).ok_or_else(|| "write a path as a string".into()),
+        "unit" => UnitName::parse(text().unwrap_or_default()).map(Target::Unit),
+        "container" => {
+            let named = text().filter(|name| !name.contains('/')).map(|name| Target::Container(name.into()));
+            named.ok_or_else(|| "write a container's name or id, such as \"shop\"".into())
         }
-        _ => "no such field: a scope has `cgroup` or `pid`, and `mode`".into(),
+        "label" => Label::parse(text().unwrap_or_default()).map(Target::Label),
+        "pid" => {
+            let pid = value.as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+            pid.map(Target::Pid).ok_or_else(|| "write a process id, such as 4711".into())
+        }
+        _ => Err("no such field: a scope has one of `unit`, `container`, `label`, `cgroup` and `pid`, and `mode` and `refuse_quic`".into()),
     }
 }
 
@@ -246,4 +260,13 @@ fn mode(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> Mode {
             Mode::default()
         }
     }
+}
+
+fn refuse_quic(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> Option<bool> {
+    let value = fields.get("refuse_quic").filter(|value| !value.is_null())?;
+    let read = value.as_bool();
+    if read.is_none() {
+        problems.push(wrong("refuse_quic", "write true or false"));
+    }
+    read
 }

@@ -40,6 +40,8 @@ pub struct Status {
     pub ready: bool,
     /// Why it cannot; empty when ready.
     pub reasons: Vec<String>,
+    /// What does not work as it should though the agent does its work: a container runtime that cannot be asked, say.
+    pub warnings: Vec<String>,
     /// Inode of the network namespace that the agent lives in.
     pub netns: u64,
     /// Files of roots that destinations are verified with, besides the system's.
@@ -98,6 +100,7 @@ pub(crate) fn observe(state: &AdminState) -> Status {
         diverting: state.divert.is_enabled(),
         ready: reasons.is_empty(),
         reasons,
+        warnings: state.scopes.warnings(),
         netns: state.facts.netns,
         upstream_ca: state.facts.upstream_ca.clone(),
         started_at: state.facts.started_at,

@@ -22,7 +22,7 @@ use crate::events::Events;
 use crate::journal::{Journal, Writer};
 use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
-use crate::scope::Scopes;
+use crate::scope::{Defaults, Scopes};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 use crate::tls::authority::Authority;
@@ -54,6 +54,7 @@ impl Parts {
         config: &Config,
         state: &StateDir,
         store_url: &str,
+        doors: AdminDoors,
         clock: Clock,
     ) -> Result<Self, AppError> {
         let events = Events::default();
@@ -69,7 +70,9 @@ impl Parts {
         tracing::info!(seed, "percentages are drawn from this seed");
         let rules =
             RuleBook::open_with_files(Arc::clone(&store), clock.clone(), events.clone(), seed, state.files()).await;
-        let scopes = Arc::new(Scopes::new(Arc::clone(&divert)));
+        let label = (doors == AdminDoors::Open).then(|| config.scopes.label.clone()).flatten();
+        let defaults = Defaults { label, refuse_quic: config.divert.refuse_quic };
+        let scopes = Arc::new(Scopes::with(Arc::clone(&divert), defaults));
         Ok(Self { divert, store, rules, scopes, journal, writer, authority, metrics, events, clock })
     }
 
@@ -143,7 +146,7 @@ impl Parts {
         }
     }
 
-    /// Looks every now and then whether a scope's cgroup was made anew, as it is when its unit restarts.
+    /// Looks every now and then at what scopes match, and whenever somebody has learned something.
     pub(super) fn keep_scopes_fresh(&self, drain: &Drain) {
         let (scopes, stop) = (Arc::clone(&self.scopes), drain.clone());
         drain.spawn(async move {
@@ -151,12 +154,12 @@ impl Parts {
             loop {
                 tokio::select! {
                     () = stop.started() => return,
-                    _ = tick.tick() => {
-                        let scopes = Arc::clone(&scopes);
-                        // A panic there has been reported already; the next look is a new task.
-                        let _ = tokio::task::spawn_blocking(move || scopes.refresh()).await;
-                    }
+                    _ = tick.tick() => {}
+                    () = scopes.nudged() => {}
                 }
+                let scopes = Arc::clone(&scopes);
+                // A panic there has been reported already; the next look is a new task.
+                let _ = tokio::task::spawn_blocking(move || scopes.refresh()).await;
             }
         });
     }

@@ -13,6 +13,7 @@ use super::{Context, output, privilege};
 use crate::app::{AdminDoors, App, Options};
 use crate::clock::Clock;
 use crate::config::{self, Config, Flags};
+use crate::divert::{Via, Way};
 use crate::{paths, telemetry};
 
 #[derive(Debug, Args)]
@@ -25,6 +26,9 @@ pub(super) struct Arguments {
     /// Where rules live: sqlite:///PATH or sqlite::memory: [default: moxie.db in the state directory]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// How connections come on path [default: auto]
+    #[arg(long, value_enum, value_name = "WAY")]
+    via: Option<Via>,
     /// PEM file of roots that destinations are verified with, besides the system's; may be repeated
     #[arg(long, value_name = "FILE")]
     upstream_ca: Vec<PathBuf>,
@@ -35,10 +39,12 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {
     settings::warn_of_unknown_variables(context);
-    let Arguments { file, admin, store, upstream_ca, seed } = arguments;
-    let config = settings::load(&file, &Flags { admin, store, upstream_ca, seed }, context)?;
+    let Arguments { file, admin, store, via, upstream_ca, seed } = arguments;
+    let config = settings::load(&file, &Flags { admin, store, via, upstream_ca, seed }, context)?;
     admit(&config, Path::new(paths::ENVIRONMENT_OVERRIDE))?;
-    privilege::require("moxie agent")?;
+    if let Via::Only(way @ (Way::Ebpf | Way::Netfilter)) = config.divert.via {
+        privilege::require("moxie agent", way)?;
+    }
     telemetry::init(config.log.format, &config.log.filter).map_err(|error| Failure::because("cannot log", &error))?;
     let mut ends = Ends::listen().map_err(|error| Failure::because("cannot wait for signals", &error))?;
 
@@ -50,6 +56,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
         app = Box::pin(starting) => app.map_err(refused)?,
         () = ends.next() => return Ok(Exit::Done),
     };
+    tracing::info!("on path by {}", app.on_path);
     for warning in app.warnings() {
         tracing::warn!("{warning}");
     }

@@ -1,6 +1,7 @@
 //! Whether this process may do what the eBPF way needs.
 
 use super::exit::{Exit, Failure};
+use crate::divert::Way;
 use crate::paths::{CAPABILITIES, Capability};
 
 /// CAP_SYS_ADMIN stood for CAP_BPF and CAP_PERFMON until Linux 5.8, and still does.
@@ -41,13 +42,16 @@ impl Effective {
     }
 }
 
-/// Refuses a command that cannot work without root, before it changes anything.
-pub(super) fn require(command: &str) -> Result<(), Failure> {
+/// Refuses a command that was asked to divert in the kernel and may not, before it changes anything.
+pub(super) fn require(command: &str, way: Way) -> Result<(), Failure> {
     if Effective::of_this_process().can_divert() {
         return Ok(());
     }
-    Err(Failure::new(Exit::Denied, format!("{command} diverts connections in the kernel, which takes root"))
-        .next(format!("sudo --preserve-env {command} …; `moxie doctor` says what this host allows")))
+    Err(Failure::new(
+        Exit::Denied,
+        format!("{command} --via {way} diverts connections in the kernel, which takes root"),
+    )
+    .next(format!("sudo --preserve-env {command} …; or without root: {command} --via proxy …")))
 }
 
 #[cfg(test)]

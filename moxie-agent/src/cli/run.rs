@@ -21,6 +21,7 @@ use super::settings::ConfigFile;
 use super::{Context, privilege, rulefile, settings};
 use crate::clock::Clock;
 use crate::descriptors;
+use crate::divert::{Via, Way};
 use crate::rules::RuleSpec;
 use crate::scope::cgroup::RunCgroup;
 use account::Account;
@@ -41,8 +42,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     rules: Vec<PathBuf>,
     /// How connections come on path
-    #[arg(long, value_enum, default_value_t = Via::Auto)]
-    via: Via,
+    #[arg(long, value_enum, value_name = "WAY")]
+    via: Option<Via>,
     /// Whether CMD is made to trust Moxie's authority
     #[arg(long, value_enum, default_value_t = Trust::Auto)]
     trust: Trust,
@@ -62,15 +63,6 @@ pub(super) struct Arguments {
     command: Vec<OsString>,
 }
 
-/// How connections come on path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Via {
-    /// The first way that works on this host; says which
-    Auto,
-    /// cgroup v2 and eBPF
-    Ebpf,
-}
-
 /// Whether CMD is made to trust the authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Trust {
@@ -83,7 +75,9 @@ enum Trust {
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {
     settings::warn_of_unknown_variables(context);
     let rules = arguments.read_rules()?;
-    privilege::require("moxie run")?;
+    if let Some(Via::Only(way @ (Way::Ebpf | Way::Netfilter))) = arguments.via {
+        privilege::require("moxie run", way)?;
+    }
     let report = arguments.report.as_deref().map(Report::reserve).transpose().map_err(before_cmd)?;
     let descriptors = descriptors::limit();
     let cgroup = RunCgroup::create();
@@ -91,9 +85,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
         cgroup.map_err(|error| before_cmd(Failure::because("cannot make a cgroup for the command", &error)))?;
 
     let host = host::open(&arguments, &rules, cgroup.path(), context).await.map_err(before_cmd)?;
-    if arguments.via == Via::Auto {
-        note(&format!("on path by ebpf, through {}", host.name()));
-    }
+    note(&format!("on path by {}, through {}", host.on_path(), host.name()));
     let ended = under_rules(&*host, &arguments, &cgroup, descriptors, context).await;
     let account = Account::take(&*host, SETTLING).await;
     host.close().await;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use http::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::client::{Client, encode};
@@ -33,6 +33,9 @@ pub(super) struct Add {
     /// What comes to the agent: what an enabled rule can name, or everything (TLS that no rule names stays untouched)
     #[arg(long, value_enum, default_value_t = Mode::Rules)]
     mode: Mode,
+    /// Refuse UDP to port 443, so that clients of HTTP/3 fall back to TCP; unless given, the agent's configuration decides
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    refuse_quic: Option<bool>,
     #[command(flatten)]
     form: Form,
 }
@@ -40,6 +43,15 @@ pub(super) struct Add {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Target {
+    /// A systemd unit, also a slice, also one that starts later
+    #[arg(long, value_name = "NAME")]
+    unit: Option<String>,
+    /// A container by name, id or at least the first eight digits of that, also one that starts later
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
+    /// Every container with this label, now and later
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    label: Option<String>,
     /// A cgroup v2 directory and everything below it
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
@@ -85,20 +97,38 @@ async fn add(arguments: &Add, client: &Client) -> Result<(), Failure> {
     }
     let is_new = answer.status == StatusCode::CREATED;
     let already = if is_new { "is in" } else { "was in already" };
-    output::print(&format!("{} {already}: {}", field(&answer.json, "/id"), field(&answer.json, "/path")))
+    output::print(&format!("{} {already}: {}", field(&answer.json, "/id"), matched(&answer.json)))?;
+    problem(&answer.json).map_or(Ok(()), |problem| output::print(&format!("  {problem}")))
 }
 
 impl Add {
     fn to_json(&self) -> Result<Value, Failure> {
-        let mode = self.mode.as_str();
-        match (&self.target.cgroup, self.target.pid) {
-            (Some(cgroup), _) => {
-                // The agent has its own working directory.
-                let cgroup = std::path::absolute(cgroup).map_err(|error| Failure::because("no such path", &error))?;
-                Ok(json!({"cgroup": cgroup, "mode": mode}))
-            }
-            (None, pid) => Ok(json!({"pid": pid, "mode": mode})),
+        let mut scope = self.target.to_json()?;
+        scope.insert("mode".into(), self.mode.as_str().into());
+        if let Some(refuse) = self.refuse_quic {
+            scope.insert("refuse_quic".into(), refuse.into());
         }
+        Ok(Value::Object(scope))
+    }
+}
+
+impl Target {
+    fn to_json(&self) -> Result<Map<String, Value>, Failure> {
+        let cgroup = match &self.cgroup {
+            // The agent has its own working directory.
+            Some(path) => {
+                Some(json!(std::path::absolute(path).map_err(|error| Failure::because("no such path", &error))?))
+            }
+            None => None,
+        };
+        let fields = [
+            ("cgroup", cgroup),
+            ("unit", self.unit.as_deref().map(Value::from)),
+            ("container", self.container.as_deref().map(Value::from)),
+            ("label", self.label.as_deref().map(Value::from)),
+            ("pid", self.pid.map(Value::from)),
+        ];
+        Ok(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
     }
 }
 
@@ -107,11 +137,47 @@ async fn list(form: Form, client: &Client, context: &Context) -> Result<(), Fail
     if form.json {
         return output::print_json(&json!({"items": scopes, "next": null}));
     }
-    let mut listing = Listing::new(&["ID", "MODE", "OPEN", "SINCE", "CGROUP"], &context.env);
-    listing.numbers(2);
+    let mut listing = Listing::new(&["ID", "TARGET", "MODE", "OPEN", "SINCE", "MATCHES"], &context.env);
+    listing.numbers(3);
     for scope in &scopes {
         let of = |pointer| field(scope, pointer);
-        listing.row([of("/id"), of("/mode"), of("/active_connections"), of("/created_at"), of("/path")]);
+        listing.row([of("/id"), target(scope), of("/mode"), of("/active_connections"), of("/created_at"), matched(scope)]);
     }
-    listing.print("nobody is opted in\n  next: moxie scope add --cgroup /sys/fs/cgroup/system.slice/NAME.service")
+    listing.print("nobody is opted in\n  next: moxie scope add --unit NAME.service")?;
+    let status = client.call(Method::GET, "/api/v1/status", None).await?.json;
+    let warnings = status.pointer("/warnings").and_then(Value::as_array).into_iter().flatten();
+    let warnings = warnings.filter_map(Value::as_str).map(|warning| format!("warning: {warning}"));
+    let problems = scopes.iter().filter_map(|scope| Some(format!("{}: {}", target(scope), problem(scope)?)));
+    for line in problems.chain(warnings) {
+        output::print(&line)?;
+    }
+    Ok(())
+}
+
+/// `unit shop.service`.
+fn target(scope: &Value) -> String {
+    let kinds = ["cgroup", "unit", "container", "label", "pid"];
+    let given = kinds.iter().find(|kind| scope.get(**kind).is_some());
+    given.map(|kind| format!("{kind} {}", field(scope, &format!("/{kind}")))).unwrap_or_default()
+}
+
+/// What a scope matches now: containers by their names, everything else by its cgroup.
+fn matched(scope: &Value) -> String {
+    let matches = scope.pointer("/matches").and_then(Value::as_array).into_iter().flatten();
+    let named = matches.map(|one| match one.pointer("/container/name").and_then(Value::as_str) {
+        Some(name) => name.to_owned(),
+        None => field(one, "/cgroup"),
+    });
+    let named: Vec<String> = named.collect();
+    if named.is_empty() { "nothing now".into() } else { named.join(", ") }
+}
+
+/// What is wrong with a scope, and what keeps those that it matches from being diverted.
+fn problem(scope: &Value) -> Option<String> {
+    let of = |value: &Value| value.as_str().map(str::to_owned);
+    let obstacles = |one: &Value| one.pointer("/obstacles").and_then(Value::as_array).cloned().unwrap_or_default();
+    let matches = scope.pointer("/matches").and_then(Value::as_array).into_iter().flatten();
+    let all = scope.pointer("/problem").cloned().into_iter().chain(matches.flat_map(obstacles));
+    let all: Vec<String> = all.filter_map(|problem| of(&problem)).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }

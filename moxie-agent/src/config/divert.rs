@@ -6,11 +6,13 @@ use toml::Value;
 
 use super::Problem;
 use super::raw::{Section, Setting};
-use crate::divert::PortSet;
+use crate::divert::{PortSet, Via};
 
 /// What comes to the agent.
 #[derive(Clone, Debug)]
 pub struct Divert {
+    /// `via`: the way on path; the first that works unless set.
+    pub via: Via,
     /// `ports`: destination ports that are diverted; 80 and 443 unless set.
     pub ports: PortSet,
     /// `refuse_quic`: whether UDP to those ports is refused, so that clients of HTTP/3 fall back to TCP; false unless set.
@@ -26,6 +28,7 @@ impl TryFrom<Section> for Divert {
 
     fn try_from(mut raw: Section) -> Result<Self, Self::Error> {
         let divert = Self {
+            via: raw.take("via").unwrap_or_default(),
             ports: raw.take("ports").unwrap_or_default(),
             refuse_quic: raw.take("refuse_quic").unwrap_or(false),
             heartbeat: raw.take("heartbeat").unwrap_or(Duration::from_secs(1)),
@@ -36,6 +39,12 @@ impl TryFrom<Section> for Divert {
             raw.refuse("heartbeat", "must be between \"500ms\" and \"1m\"");
         }
         raw.finish(divert)
+    }
+}
+
+impl Setting for Via {
+    fn read(value: &Value) -> Result<Self, String> {
+        String::read(value)?.parse().map_err(|error: crate::divert::ParseViaError| error.to_string())
     }
 }
 

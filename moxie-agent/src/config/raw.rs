@@ -9,7 +9,7 @@ use super::variables::{Shape, VARIABLES};
 use super::{Flags, Problem, suggest};
 
 /// Names of the sections.
-const SECTIONS: [&str; 9] = ["admin", "divert", "sniff", "tls", "store", "records", "rules", "log", "drain"];
+const SECTIONS: [&str; 10] = ["admin", "divert", "scopes", "sniff", "tls", "store", "records", "rules", "log", "drain"];
 
 /// A type that a setting can have.
 pub(super) trait Setting: Sized {
@@ -57,6 +57,9 @@ impl Raw {
         }
         if let Some(url) = &flags.store {
             self.set("store.url", Value::String(url.clone()), "--store");
+        }
+        if let Some(via) = flags.via {
+            self.set("divert.via", Value::String(via.to_string()), "--via");
         }
         if let Some(seed) = flags.seed {
             self.set("rules.seed", Shape::Number.value(&seed.to_string()), "--seed");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::divert::PortSet;
+use crate::divert::{PortSet, Via};
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn nothing_set_gives_the_documented_values() {
     let config = read_with("", &[], &Flags::default()).unwrap();
     assert_eq!(config.environment, None);
     assert_eq!(config.admin.addr.to_string(), crate::paths::ADMIN_ADDR);
-    assert_eq!(config.divert.ports, PortSet::default());
+    assert_eq!((config.divert.ports, config.divert.via), (PortSet::default(), Via::Auto));
     assert_eq!(config.sniff.first_byte, Duration::from_millis(50));
     assert_eq!(config.sniff.timeout, Duration::from_secs(3));
     assert_eq!(config.sniff.max_bytes, 65_536);

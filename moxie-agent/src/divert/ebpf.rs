@@ -9,7 +9,12 @@ mod links;
 mod listeners;
 mod load;
 mod origins;
+mod place;
+pub mod release;
 mod routes;
+mod sets;
+mod tags;
+mod watch;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -18,19 +23,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use moxie_common::{Counter, Mark, PORTS_PER_LISTENER_SET, Tag};
+use moxie_common::{Counter, Mark};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Attachment, Divert, DivertError, Listening, Origin, PortSet, Terms};
 use crate::namespace::Namespace;
 use crate::paths::FIRST_LISTENER_PORT;
-use crate::scope::cgroup::Hierarchy;
+use crate::scope::cgroup::{self, Hierarchy};
 use control::Controls;
 use home::Home;
-use links::Programs;
-use listeners::Listeners;
+use links::{Links, Programs};
 use origins::Origins;
+use place::Place;
+use sets::Sets;
+use tags::Tags;
+use watch::Watcher;
 
 /// What can be chosen about the eBPF way.
 #[derive(Clone, Debug)]
@@ -64,13 +72,14 @@ impl Default for EbpfOptions {
 /// The agent moves into a cgroup of its own for as long as this lives, if it is not alone in one; so there is one for each process.
 #[derive(Debug)]
 pub struct Ebpf {
-    // Dropped in this order: the listeners go first, from then on the kernel half sends every connection direct.
-    listeners: Mutex<Listeners>,
+    // Closed first, by dropping this: from then on the kernel half sends every connection direct.
+    sets: Arc<Sets>,
     programs: Programs,
     controls: Controls,
     origins: Origins,
     log: Option<Mutex<load::KernelLog>>,
-    mark: Mark,
+    mark: Option<Mark>,
+    refuse_quic: bool,
     hierarchy: Hierarchy,
     home: Home,
 }
@@ -87,15 +96,15 @@ impl Ebpf {
         let hierarchy = Hierarchy::find()?;
         // Before the listeners: a socket belongs for good to the cgroup that its maker was in.
         let home = Home::settle(&hierarchy)?;
-        let mark = Mark::of(random_tag());
-        let listeners = Listeners::open(options.first_port, mark)?;
+        let sets = Arc::new(Sets::open(Tags::new(&mut object)?, options.first_port, Watcher::start()?)?);
         load::write_ports(&mut object, &options.ports)?;
         let log = options.kernel_log.then(|| load::KernelLog::new(&mut object)).transpose()?.map(Mutex::new);
-        let controls = Controls::new(&mut object, options, listeners.first_port())?;
+        let controls = Controls::new(&mut object, options, sets.first_port(), cgroup::id_of(home.path())?)?;
         let origins = Origins::new(&mut object)?;
-        let programs = Programs::load(object, options.refuse_quic)?;
+        let programs = Programs::load(object)?;
         programs.attach_agent(home.path())?;
-        Ok(Self { listeners: Mutex::new(listeners), programs, controls, origins, log, mark, hierarchy, home })
+        let (mark, refuse_quic) = (sets.own_mark(), options.refuse_quic);
+        Ok(Self { sets, programs, controls, origins, log, mark, refuse_quic, hierarchy, home })
     }
 
     /// First of the ports that the agent listens on.
@@ -117,18 +126,47 @@ impl Ebpf {
     }
 }
 
+impl Drop for Ebpf {
+    fn drop(&mut self) {
+        self.sets.close();
+    }
+}
+
+/// A cgroup on path.
+#[derive(Debug)]
+struct Attached {
+    // Dropped in this order: the hooks before the listeners that they look for.
+    _links: Links,
+    place: Arc<Place>,
+}
+
+impl Attachment for Attached {
+    fn refresh(&self) {
+        self.place.look();
+    }
+
+    fn obstacles(&self) -> Vec<String> {
+        self.place.obstacles()
+    }
+}
+
 #[async_trait]
 impl Divert for Ebpf {
     fn name(&self) -> &'static str {
         "ebpf"
     }
 
-    fn attach(&self, cgroup: &Path, _terms: Terms) -> Result<Box<dyn Attachment>, DivertError> {
+    fn attach(&self, cgroup: &Path, terms: Terms) -> Result<Box<dyn Attachment>, DivertError> {
         let cgroup = self.hierarchy.resolve(cgroup)?;
         if self.home.path().starts_with(&cgroup) {
             return Err(DivertError::ContainsAgent { cgroup, agent: self.home.path().to_owned() });
         }
-        Ok(Box::new(self.programs.attach(&cgroup)?))
+        let terms = Terms { refuse_quic: terms.refuse_quic || self.refuse_quic };
+        let place = Place::new(&cgroup, &self.sets);
+        // The listeners before the hooks that look for them.
+        place.look();
+        let links = self.programs.attach(&cgroup, terms)?;
+        Ok(Box::new(Attached { _links: links, place }))
     }
 
     async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
@@ -136,13 +174,12 @@ impl Divert for Ebpf {
     }
 
     fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>> {
-        lock(&self.listeners).take()
+        self.sets.take()
     }
 
     fn listener_addresses(&self) -> Vec<SocketAddr> {
         let first = self.first_listener_port();
-        let ports = first..first.saturating_add(PORTS_PER_LISTENER_SET);
-        ports.flat_map(|port| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]).collect()
+        listeners::ports(first).flat_map(|port| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]).collect()
     }
 
     fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
@@ -158,27 +195,17 @@ impl Divert for Ebpf {
             // The kernel half sees the beat missing and lets connections go direct.
             tracing::warn!(error = &error as &dyn std::error::Error, "heartbeat not written");
         }
-        lock(&self.listeners).refresh_v6();
         if let Some(log) = &self.log {
             lock(log).flush();
         }
     }
 
     fn dial_mark(&self) -> Option<u32> {
-        Some(self.mark.0)
+        self.mark.map(|mark| mark.0)
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Counter::ALL.iter().map(|counter| (counter.name(), self.controls.count(*counter))).collect()
-    }
-}
-
-/// Tells this agent's listeners from another's on the host.
-fn random_tag() -> Tag {
-    loop {
-        if let Some(tag) = Tag::new(rand::random()) {
-            return tag;
-        }
     }
 }
 

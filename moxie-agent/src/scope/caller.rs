@@ -1,5 +1,7 @@
 //! The opted-in unit, container or process that made a call.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -12,10 +14,27 @@ pub struct Caller {
     pub scope: Option<ScopeId>,
     /// The systemd unit, read off the cgroup path.
     pub unit: Option<String>,
-    /// The container's id, read off the cgroup path.
+    /// The container's name, as its runtime tells it; its id where that tells none.
     pub container: Option<String>,
+    /// The container's id, whole, read off the cgroup path.
+    #[serde(default)]
+    pub container_id: Option<String>,
+    /// The image that the container was made from, as its runtime tells it.
+    #[serde(default)]
+    pub image: Option<String>,
     /// Process id (thread group), in the agent's pid namespace.
     pub pid: Option<u32>,
     /// The process's short name, `/proc/PID/comm`.
     pub comm: Option<String>,
+    /// Names of the only rules that it meets, where its container's label says so.
+    #[serde(skip)]
+    pub rules: Option<Arc<[String]>>,
+}
+
+impl Caller {
+    /// Whether a rule called `name` is for it.
+    #[must_use]
+    pub fn meets(&self, name: &str) -> bool {
+        self.rules.as_ref().is_none_or(|rules| rules.iter().any(|rule| rule == name))
+    }
 }

@@ -6,12 +6,12 @@ mod run;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-pub use label::{container_of, unit_of};
+pub use label::{container_of, id_in_name, is_container, unit_of};
 pub use run::RunCgroup;
 
 /// Why a cgroup cannot be found, read or changed.
@@ -165,6 +165,31 @@ impl Hierarchy {
         Ok(self.below_root(below))
     }
 
+    /// The directory that a user names, whether it is there or not.
+    #[must_use]
+    pub fn name(&self, named: &Path) -> PathBuf {
+        if named.starts_with(&self.mount) { named.to_owned() } else { self.below_root(named) }
+    }
+
+    /// The path of a directory from the root of the hierarchy, without a slash before it.
+    #[must_use]
+    pub fn below<'a>(&self, path: &'a Path) -> &'a Path {
+        path.strip_prefix(&self.mount).unwrap_or(path)
+    }
+
+    /// Every cgroup but the root, with its id. Directories that vanish during the walk are passed over.
+    #[must_use]
+    pub fn walk(&self) -> Vec<(PathBuf, u64)> {
+        let mut found: Vec<(PathBuf, u64)> = entries(&self.mount).collect();
+        let mut next = 0;
+        while let Some((path, _)) = found.get(next) {
+            let below: Vec<_> = entries(path).collect();
+            found.extend(below);
+            next += 1;
+        }
+        found
+    }
+
     fn below_root(&self, path: &Path) -> PathBuf {
         let parts = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
         // Not `join` on the whole: an absolute path would replace the mount point; and joining nothing would add a slash.
@@ -188,6 +213,18 @@ pub fn find_below(top: &Path, id: u64) -> Option<PathBuf> {
         return Some(top.to_owned());
     }
     children(top).into_iter().find_map(|child| find_below(&child, id))
+}
+
+/// A directory and every one below it, those above first. Directories that vanish meanwhile are passed over.
+pub(crate) fn with_descendants(top: &Path) -> Vec<PathBuf> {
+    let mut found = vec![top.to_owned()];
+    let mut next = 0;
+    while let Some(path) = found.get(next) {
+        let below = children(path);
+        found.extend(below);
+        next += 1;
+    }
+    found
 }
 
 /// The processes directly in a cgroup.
@@ -268,10 +305,16 @@ fn is_dead(pid: u32) -> bool {
     stat.map_or(true, |stat| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('Z')))
 }
 
-fn children(path: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    directories.map(|entry| entry.path()).collect()
+/// The directories in a directory.
+pub(super) fn children(path: &Path) -> Vec<PathBuf> {
+    entries(path).map(|(path, _)| path).collect()
+}
+
+/// The directories in a directory, with their ids.
+fn entries(path: &Path) -> impl Iterator<Item = (PathBuf, u64)> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| (entry.path(), entry.ino()))
 }
 
 fn is_cgroup2(path: &Path) -> bool {

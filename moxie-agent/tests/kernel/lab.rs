@@ -13,13 +13,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use moxie_agent::divert::ebpf::{Ebpf, EbpfOptions};
-use moxie_agent::divert::{Attachment, Divert, Origin, Terms};
+use moxie_agent::divert::{Attachment, Divert, Listening, Origin, Terms};
 use moxie_agent::namespace::Namespace;
 use moxie_agent::scope::cgroup::{Hierarchy, RunCgroup, move_process};
 use moxie_common::PORTS_PER_LISTENER_SET;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::ANSWER;
 
@@ -38,11 +39,17 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// Waits for a condition, with a deadline.
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + DEADLINE * patience();
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         thread::yield_now();
     }
+}
+
+/// More for machines whose every instruction is emulated (`cargo xtask vm`).
+fn patience() -> u32 {
+    let factor = std::env::var_os("MOXIE_TEST_PATIENCE").and_then(|factor| factor.to_str()?.parse().ok());
+    factor.unwrap_or(1).max(1)
 }
 
 /// Ids of Moxie's programs in the kernel.
@@ -116,15 +123,10 @@ impl Lab {
                 let listener = within(namespace, || TcpListener::bind(("::", port))).unwrap();
                 let stop = Arc::clone(&self.stop);
                 self.servers.push(thread::spawn(move || {
-                    accept_from(
-                        &[listener],
-                        &stop,
-                        || {},
-                        |mut stream| {
-                            // A client that has gone already wants no answer.
-                            let _ = stream.write_all(DIRECT.as_bytes());
-                        },
-                    );
+                    accept_from(&mut vec![listener], &stop, |_| {}, |mut stream, _| {
+                        // A client that has gone already wants no answer.
+                        let _ = stream.write_all(DIRECT.as_bytes());
+                    });
                 }));
             }
         }
@@ -196,24 +198,57 @@ fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Accepts until told to stop; `each_turn` is called at least every [`TURN_MS`].
-fn accept_from(listeners: &[TcpListener], stop: &AtomicBool, each_turn: impl Fn(), accepted: impl Fn(TcpStream)) {
-    for listener in listeners {
-        listener.set_nonblocking(true).unwrap();
-    }
+fn accept_from<L: Listens>(
+    listeners: &mut Vec<L>,
+    stop: &AtomicBool,
+    mut each_turn: impl FnMut(&mut Vec<L>),
+    accepted: impl Fn(TcpStream, &L),
+) {
     while !stop.load(Ordering::Relaxed) {
-        each_turn();
-        let mut waiting: Vec<_> = listeners.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)).collect();
+        each_turn(listeners);
+        let mut waiting: Vec<_> =
+            listeners.iter().map(|it| PollFd::new(it.socket().as_fd(), PollFlags::POLLIN)).collect();
         poll(&mut waiting, PollTimeout::from(TURN_MS)).unwrap();
-        for listener in listeners {
+        for listener in listeners.iter() {
+            listener.socket().set_nonblocking(true).unwrap();
             // A bounded batch, so that a flood does not keep the heart from beating.
             for _ in 0..64 {
-                match listener.accept() {
-                    Ok((stream, _)) => accepted(stream),
+                match listener.socket().accept() {
+                    Ok((stream, _)) => accepted(stream, listener),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => panic!("accept: {error}"),
                 }
             }
         }
+    }
+}
+
+trait Listens {
+    fn socket(&self) -> &TcpListener;
+}
+
+impl Listens for TcpListener {
+    fn socket(&self) -> &TcpListener {
+        self
+    }
+}
+
+/// A listener of the agent's.
+struct Served {
+    socket: TcpListener,
+    namespace: Arc<Namespace>,
+    closing: CancellationToken,
+}
+
+impl Listens for Served {
+    fn socket(&self) -> &TcpListener {
+        &self.socket
+    }
+}
+
+impl From<Listening> for Served {
+    fn from(listening: Listening) -> Self {
+        Self { socket: listening.socket.into(), namespace: listening.namespace, closing: listening.closing }
     }
 }
 
@@ -235,8 +270,7 @@ impl Agent {
     pub(crate) fn start(lab: &Lab, options: EbpfOptions) -> Self {
         let divert = Arc::new(lab.inside(|| Ebpf::load(&options)).unwrap_or_else(|error| panic!("{}", chain(&error))));
         let mut waiting = divert.take_listeners().expect("given out once");
-        let listeners: Vec<TcpListener> =
-            iter::from_fn(|| waiting.try_recv().ok()).map(|it| it.socket.into()).collect();
+        let mut listeners: Vec<Served> = iter::from_fn(|| waiting.try_recv().ok()).map(Served::from).collect();
         assert_eq!(listeners.len(), 2 * usize::from(PORTS_PER_LISTENER_SET));
         assert!(divert.take_listeners().is_none(), "given out once");
         let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
@@ -244,12 +278,14 @@ impl Agent {
         let acceptor = thread::spawn({
             let (divert, seen, stop) = (Arc::clone(&divert), Arc::clone(&seen), Arc::clone(&stop));
             move || {
-                let beat = || {
+                let turn = |listeners: &mut Vec<Served>| {
+                    listeners.extend(iter::from_fn(|| waiting.try_recv().ok()).map(Served::from));
+                    listeners.retain(|listener| !listener.closing.is_cancelled());
                     if !seen.is_wedged.load(Ordering::Relaxed) {
                         divert.beat();
                     }
                 };
-                accept_from(&listeners, &stop, beat, |stream| seen.meet(stream, &divert));
+                accept_from(&mut listeners, &stop, turn, |stream, from| seen.meet(stream, &from.namespace, &divert));
             }
         });
         Self { divert, seen, stop, acceptor: Some(acceptor) }
@@ -326,8 +362,8 @@ impl Seen {
         self.origins.lock().unwrap()
     }
 
-    fn meet(&self, mut stream: TcpStream, divert: &Ebpf) {
-        let origin = divert.origin_of(stream.as_fd(), &Namespace::own().unwrap()).unwrap();
+    fn meet(&self, mut stream: TcpStream, namespace: &Arc<Namespace>, divert: &Ebpf) {
+        let origin = divert.origin_of(stream.as_fd(), namespace).unwrap();
         self.origins().push(origin);
         // A client that has gone already wants no answer.
         let _ = stream.write_all(DIVERTED.as_bytes());

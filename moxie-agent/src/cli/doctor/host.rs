@@ -4,6 +4,7 @@ use std::fs::read_to_string;
 use std::path::Path;
 
 use super::Check;
+use crate::divert::ebpf::release::{Fitness, fitness};
 use crate::paths::FIRST_LISTENER_PORT;
 
 pub(super) fn checks() -> Vec<Check> {
@@ -18,23 +19,20 @@ pub(super) fn checks() -> Vec<Check> {
 }
 
 fn kernel(release: &str) -> Check {
-    let release = release.trim();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let found = format!("Linux {release}");
-    match version {
-        (0, _) => Check::warn("kernel", "the kernel does not tell its release", "uname -r"),
-        version if version < (5, 7) => Check::blocks(
+    let found = format!("Linux {}", release.trim());
+    match fitness(release) {
+        Fitness::Supported => Check::ok("kernel", found),
+        Fitness::BestEffort => Check::warn(
             "kernel",
-            format!("{found}: programs cannot be linked to cgroups before 5.7"),
+            format!("{found}: works as far as tested, and can miss connections where cgroup v1 is used too"),
             "boot Linux 5.15 or newer",
         ),
-        version if version < (5, 15) => Check::warn(
+        Fitness::TooOld => Check::blocks(
             "kernel",
-            format!("{found}: not among those that Moxie is tested on"),
+            format!("{found}: too old to divert with eBPF, which takes 5.10"),
             "boot Linux 5.15 or newer",
         ),
-        _ => Check::ok("kernel", found),
+        Fitness::Unknown => Check::warn("kernel", "the kernel does not tell its release", "uname -r"),
     }
 }
 
@@ -103,7 +101,7 @@ mod tests {
             ("6.18.44-generic\n", Verdict::Ok),
             ("5.15.0", Verdict::Ok),
             ("5.10.0-28-amd64", Verdict::Warn),
-            ("5.6.19", Verdict::Blocks),
+            ("5.9.16", Verdict::Blocks),
             ("4.19.0", Verdict::Blocks),
             ("", Verdict::Warn),
         ] {

@@ -16,6 +16,8 @@ use crate::cli::output::note;
 pub(super) trait Host: Send + Sync {
     /// How it is called in a sentence.
     fn name(&self) -> &'static str;
+    /// The way on path, and why not the ones before it.
+    fn on_path(&self) -> &str;
     /// The certificate that CMD has to trust.
     async fn authority_pem(&self) -> Result<String, Failure>;
     /// How many connections of the run are open.

@@ -18,8 +18,7 @@ use crate::config::{Config, Flags};
 use crate::journal::{Filter, Page};
 use crate::rulebook::BookError;
 use crate::rules::{RuleId, view};
-use crate::scope::registry::Target;
-use crate::scope::{Mode, ScopeId, ScopeSpec};
+use crate::scope::{Mode, ScopeId, ScopeSpec, Target};
 use crate::telemetry;
 use crate::tls::trust;
 
@@ -90,7 +89,12 @@ fn to_json(items: impl IntoIterator<Item = impl Serialize>) -> Result<Vec<Value>
 }
 
 fn configuration(arguments: &Arguments, context: &Context) -> Result<Config, Failure> {
-    let flags = Flags { upstream_ca: arguments.upstream_ca.clone(), seed: arguments.seed, ..Flags::default() };
+    let flags = Flags {
+        upstream_ca: arguments.upstream_ca.clone(),
+        seed: arguments.seed,
+        via: arguments.via,
+        ..Flags::default()
+    };
     let mut config = settings::load(&arguments.file, &flags, context)?;
     config.tls.upstream_ca.extend(trust::preset_bundles(|name| context.env.text(name)));
     config.drain.timeout = config.drain.timeout.min(DRAIN);
@@ -101,7 +105,7 @@ async fn opt_in(app: &App, rules: &[Value], cgroup: &Path, clock: &Clock) -> Res
     let saved = app.rules.import(rules).await.map_err(refused)?;
     let target = Target::Cgroup(cgroup.display().to_string());
     let (scopes, now) = (app.scopes.clone(), clock.now());
-    let added = tokio::task::spawn_blocking(move || scopes.add(ScopeSpec { target, mode: Mode::Observe }, now)).await;
+    let added = tokio::task::spawn_blocking(move || scopes.add(ScopeSpec { mode: Mode::Observe, ..ScopeSpec::of(target) }, now)).await;
     let (scope, _) = added
         .map_err(|error| Failure::because("cannot opt the command in", &error))?
         .map_err(|error| Failure::because("cannot opt the command in", &error).next("moxie doctor"))?;
@@ -121,6 +125,10 @@ fn refused(error: BookError) -> Failure {
 impl Host for Own {
     fn name(&self) -> &'static str {
         "an agent of its own"
+    }
+
+    fn on_path(&self) -> &str {
+        &self.app.on_path
     }
 
     async fn authority_pem(&self) -> Result<String, Failure> {

@@ -17,6 +17,7 @@ use crate::tls::trust;
 
 pub(super) struct Shared {
     client: Client,
+    way: String,
     scope: String,
     rules: Vec<String>,
 }
@@ -45,7 +46,8 @@ impl Shared {
         }
         let body = json!({"cgroup": cgroup, "mode": "observe"});
         let scope = client.call(Method::POST, "/api/v1/scopes", Some(&body)).await?;
-        let mut shared = Self { client, scope: field(&scope.json, "/id"), rules: Vec::new() };
+        let mut shared =
+            Self { client, way: field(&status, "/way"), scope: field(&scope.json, "/id"), rules: Vec::new() };
         match shared.add(rules).await {
             Ok(()) => Ok(shared),
             Err(failure) => {
@@ -97,6 +99,10 @@ fn own_netns() -> Option<u64> {
 impl Host for Shared {
     fn name(&self) -> &'static str {
         "the agent of this host"
+    }
+
+    fn on_path(&self) -> &str {
+        &self.way
     }
 
     async fn authority_pem(&self) -> Result<String, Failure> {

@@ -41,14 +41,19 @@ impl Element {
 
 impl Controls {
     /// Switched on, and not beating yet.
-    pub(super) fn new(object: &mut Object, options: &EbpfOptions, first_port: u16) -> Result<Self, DivertError> {
+    pub(super) fn new(
+        object: &mut Object,
+        options: &EbpfOptions,
+        first_port: u16,
+        agent_cgroup: u64,
+    ) -> Result<Self, DivertError> {
         let map = load::take_map(object, names::CONTROL)?;
         let counters = load::take_map(object, names::COUNTERS)?;
         let mut element = Element { value: Control::default(), map };
         element.write(|control| {
             control.max_age_ns = u64::try_from(options.max_beat_age.as_nanos()).unwrap_or(u64::MAX);
             control.enabled = 1;
-            control.refuse_quic = options.refuse_quic.into();
+            control.agent_cgroup = agent_cgroup;
             control.first_port = first_port.into();
         })?;
         Ok(Self { element: Mutex::new(element), enabled: AtomicBool::new(true), counters, first_port })

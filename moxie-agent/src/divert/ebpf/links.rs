@@ -11,19 +11,19 @@ use aya::programs::{CgroupAttachMode, Program, ProgramError};
 use moxie_common::names;
 
 use super::{load, lock};
-use crate::divert::{Attachment, DivertError};
+use crate::divert::{DivertError, Terms};
 use crate::scope::cgroup::CgroupError;
 
-/// Hooks of a scope that show or refuse; the connect hooks, which divert, are apart.
+/// Hooks of a scope that show; the connect hooks, which divert, are apart.
 const SHOWING: [&str; 2] = [names::GETPEERNAME4, names::GETPEERNAME6];
-const REFUSING: [&str; 2] = [names::SENDMSG4, names::SENDMSG6];
+/// Hooks of a scope that wants QUIC refused.
+const REFUSING: [&str; 4] = [names::QUIC4, names::QUIC6, names::SENDMSG4, names::SENDMSG6];
 const DIVERTING: [&str; 2] = [names::CONNECT4, names::CONNECT6];
 
 /// The programs, loaded.
 #[derive(Debug)]
 pub(super) struct Programs {
     inner: Mutex<Inner>,
-    refuse_quic: bool,
 }
 
 struct Inner {
@@ -34,26 +34,23 @@ struct Inner {
 
 /// A cgroup on path. Links are not pinned: they end with the process, whichever way it ends.
 #[derive(Debug)]
-struct Links {
+pub(super) struct Links {
     // Dropped in this order: a connection that was diverted must still find the other hooks in place.
     _diverting: Vec<CgroupSockAddrLink>,
+    _refusing: Vec<CgroupSockAddrLink>,
     _showing: Vec<CgroupSockAddrLink>,
     _announcing: SockOpsLink,
 }
 
-impl Attachment for Links {}
-
 impl Programs {
-    pub(super) fn load(mut object: Object, refuse_quic: bool) -> Result<Self, DivertError> {
-        for name in
-            DIVERTING.into_iter().chain(SHOWING).chain(if refuse_quic { &REFUSING[..] } else { &[] }.iter().copied())
-        {
+    pub(super) fn load(mut object: Object) -> Result<Self, DivertError> {
+        for name in DIVERTING.into_iter().chain(SHOWING).chain(REFUSING) {
             sock_addr(&mut object, name)?.load().map_err(|error| load::refused(name, error))?;
         }
         for name in [names::ANNOUNCE, names::ADOPT] {
             sock_ops(&mut object, name)?.load().map_err(|error| load::refused(name, error))?;
         }
-        Ok(Self { inner: Mutex::new(Inner { object, agent: None }), refuse_quic })
+        Ok(Self { inner: Mutex::new(Inner { object, agent: None }) })
     }
 
     /// Puts the adopting hook on the agent's own cgroup.
@@ -65,19 +62,14 @@ impl Programs {
     }
 
     /// Puts a scope on path, the diverting hooks last: what they divert must be announced.
-    pub(super) fn attach(&self, cgroup: &Path) -> Result<impl Attachment + use<>, DivertError> {
+    pub(super) fn attach(&self, cgroup: &Path, terms: Terms) -> Result<Links, DivertError> {
         let target = Target::open(cgroup)?;
         let object = &mut lock(&self.inner).object;
         let announcing = target.sock_ops(object, names::ANNOUNCE)?;
-        let mut showing = Vec::new();
-        for name in SHOWING.iter().chain(if self.refuse_quic { &REFUSING[..] } else { &[] }) {
-            showing.push(target.sock_addr(object, name)?);
-        }
-        let mut diverting = Vec::new();
-        for name in DIVERTING {
-            diverting.push(target.sock_addr(object, name)?);
-        }
-        Ok(Links { _diverting: diverting, _showing: showing, _announcing: announcing })
+        let showing = target.sock_addrs(object, &SHOWING)?;
+        let refusing = target.sock_addrs(object, if terms.refuse_quic { &REFUSING } else { &[] })?;
+        let diverting = target.sock_addrs(object, &DIVERTING)?;
+        Ok(Links { _diverting: diverting, _refusing: refusing, _showing: showing, _announcing: announcing })
     }
 }
 
@@ -103,6 +95,14 @@ impl<'a> Target<'a> {
         let program = sock_ops(object, name)?;
         let attached = program.attach(&self.directory, CgroupAttachMode::Single);
         attached.and_then(|id| program.take_link(id)).map_err(|error| self.refused(name, error))
+    }
+
+    fn sock_addrs(
+        &self,
+        object: &mut Object,
+        names: &[&'static str],
+    ) -> Result<Vec<CgroupSockAddrLink>, DivertError> {
+        names.iter().map(|name| self.sock_addr(object, name)).collect()
     }
 
     fn sock_addr(&self, object: &mut Object, name: &'static str) -> Result<CgroupSockAddrLink, DivertError> {

@@ -4,16 +4,14 @@ use std::error::Error;
 use std::fmt;
 
 use aya::maps::{Array, Map, MapData, MapError};
-use aya::util::KernelVersion;
 use aya::{Ebpf as Object, EbpfLoader};
 use aya_log::EbpfLogger;
 use moxie_common::names;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
+use super::release::{Fitness, fitness};
 use crate::divert::{DivertError, PortSet};
 
-/// The oldest that the kernel half was tried on. What it needs came with 5.7 (links to cgroups) and 5.8 (the getpeername hooks).
-const OLDEST: KernelVersion = KernelVersion::new(5, 10, 0);
 /// Global of the kernel half: lines of a level above this are not logged, and the verifier drops what makes them.
 const LOG_LEVEL: &str = aya_log::LEVEL;
 /// The map that log lines go through.
@@ -23,13 +21,18 @@ const SMALLEST_RING: u32 = 4096;
 
 /// Refuses a kernel without the hooks, and makes room for maps on those that count them as locked memory (before 5.11).
 pub(super) fn check_host() -> Result<(), DivertError> {
-    let is_old = KernelVersion::current().is_ok_and(|current| current < OLDEST);
-    if is_old {
-        return Err(DivertError::KernelTooOld { found: release() });
-    }
+    check_release(&release())?;
     // Where this is refused, so is the loading that follows, with a message of its own.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     Ok(())
+}
+
+/// A release that cannot be compared is tried: what is missing then says so itself.
+fn check_release(release: &str) -> Result<(), DivertError> {
+    match fitness(release) {
+        Fitness::TooOld => Err(DivertError::KernelTooOld { found: release.to_owned() }),
+        Fitness::BestEffort | Fitness::Supported | Fitness::Unknown => Ok(()),
+    }
 }
 
 fn release() -> String {
@@ -119,5 +122,24 @@ impl KernelLog {
 impl fmt::Debug for KernelLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KernelLog")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernel_is_refused_with_what_would_do() {
+        let refused = check_release("5.4.0-216-generic").unwrap_err();
+        let expected = "Linux 5.4.0-216-generic is too old to divert with eBPF: 5.10 is the oldest that works, 5.15 the oldest supported";
+        assert_eq!(refused.to_string(), expected);
+    }
+
+    #[test]
+    fn any_other_kernel_is_tried() {
+        for release in ["5.10.0-32-cloud-amd64", "6.1.0", "7.2.13", "of unknown release"] {
+            assert!(check_release(release).is_ok(), "{release}");
+        }
     }
 }

@@ -40,6 +40,9 @@ fn known(origin: moxie_common::Origin, namespace: Arc<Namespace>) -> Origin {
         pid: Some(origin.pid),
         cgroup_id: Some(origin.cgroup_id),
         mark: origin.mark,
+        // The kernel half stores no more than eight bits.
+        tos: u8::try_from(origin.tos).unwrap_or(0),
+        source: Some(origin.source).filter(|source| !source.is_unspecified()).map(IpAddr::from),
         ..Origin::to(destination, namespace)
     }
 }

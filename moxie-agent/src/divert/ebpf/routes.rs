@@ -1,10 +1,20 @@
-//! Whether a network namespace can reach IPv6 destinations beyond its own links.
+//! What a network namespace can reach: its own loopback, and IPv6 destinations beyond its own links.
 //!
-//! Without this, a diverted IPv6 connect would succeed where it used to fail at once, and clients that try IPv6 first would no longer
-//! fall back to IPv4.
+//! Without this, a diverted connect would succeed or fail where it used to do the opposite: an IPv6 connect where there is no IPv6
+//! would succeed, and clients that try IPv6 first would no longer fall back to IPv4; and where loopback is down, a diverted connect
+//! would fail.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Seek as _};
+use std::io::{self, BufRead as _, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
+
+use crate::namespace::Namespace;
 
 const UP: u32 = 0x0001;
 /// `RTF_REJECT`: unreachable, blackhole, prohibit.
@@ -12,29 +22,81 @@ const REJECT: u32 = 0x0200;
 /// `RTF_ANYCAST` and `RTF_LOCAL`: the host's own addresses.
 const OWN: u32 = 0x0010_0000 | 0x8000_0000;
 
-/// The IPv6 routes of the namespace in which this was opened.
-#[derive(Debug)]
-pub(super) struct Routes {
-    table: File,
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR`, `RTMGRP_IPV6_ROUTE` (rtnetlink(7)): loopback comes up and goes, addresses
+/// and routes too.
+const GROUPS: u32 = 0x1 | 0x10 | 0x100 | 0x400;
+/// Discard; a UDP connect to it sends nothing.
+const PROBE_PORT: u16 = 9;
+
+/// What connections of a namespace can be diverted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// There is `127.0.0.1`.
+    pub(super) v4: bool,
+    /// There is `::1`, and a route of global scope (unique local addresses count).
+    pub(super) v6: bool,
 }
 
-impl Routes {
-    /// Of the calling thread's namespace; `None` where the kernel has no IPv6. The open file stays with this namespace, whichever
-    /// thread reads it later.
-    pub(super) fn open() -> Option<Self> {
-        File::open("/proc/thread-self/net/ipv6_route").ok().map(|table| Self { table })
+impl Reach {
+    /// Of `namespace`, now.
+    pub(super) fn of(namespace: &Namespace) -> io::Result<Self> {
+        namespace.run(|| {
+            let v6 = has_address(Ipv6Addr::LOCALHOST.into()) && leads_out_now();
+            Self { v4: has_address(Ipv4Addr::LOCALHOST.into()), v6 }
+        })
+    }
+}
+
+/// Whether the calling thread's namespace has a loopback address: whether it would be the source of what is sent to it.
+fn has_address(loopback: IpAddr) -> bool {
+    let unbound = match loopback {
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+    };
+    let probe = || {
+        let socket = UdpSocket::bind((unbound, 0))?;
+        socket.connect((loopback, PROBE_PORT))?;
+        socket.local_addr()
+    };
+    probe().is_ok_and(|source| source.ip() == loopback)
+}
+
+/// Whether the calling thread's namespace has a route of global scope; a table that cannot be read has none.
+fn leads_out_now() -> bool {
+    let Ok(table) = File::open("/proc/thread-self/net/ipv6_route") else { return false };
+    BufReader::new(table).lines().map_while(Result::ok).any(|line| leads_out(&line))
+}
+
+/// Word from the kernel that something of a namespace's links, addresses or IPv6 routes has changed.
+#[derive(Debug)]
+pub(super) struct News {
+    socket: OwnedFd,
+}
+
+impl News {
+    /// From `namespace`.
+    pub(super) fn of(namespace: &Namespace) -> io::Result<Self> {
+        namespace.run(Self::here)?
     }
 
-    /// Whether there is a route of global scope (unique local addresses count).
-    pub(super) fn reach_out(&self) -> io::Result<bool> {
-        let mut table = &self.table;
-        table.rewind()?;
-        for line in BufReader::new(table).lines() {
-            if leads_out(&line?) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    fn here() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
+        Ok(Self { socket })
+    }
+
+    /// Takes what has come. What it says is not looked at: whatever it is, the namespace is looked at anew.
+    pub(super) fn take(&self) {
+        let mut message = [0; 8192];
+        // Messages that were dropped for want of room (ENOBUFS) are news like others.
+        while matches!(recv(self.socket.as_raw_fd(), &mut message, MsgFlags::MSG_TRUNC), Ok(_) | Err(Errno::ENOBUFS)) {}
+    }
+}
+
+impl AsFd for News {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 const ID_LENGTH: usize = 64;
 /// What runtimes put before the id in the name of a scope unit, or of a plain cgroup.
 const PREFIXES: [&str; 4] = ["docker-", "libpod-", "cri-containerd-", "crio-"];
+
 /// The systemd unit: the last component that is a service or a scope, but not a container's own scope.
 #[must_use]
 pub fn unit_of(cgroup: &Path) -> Option<String> {
@@ -25,6 +26,20 @@ pub fn container_of(cgroup: &Path) -> Option<String> {
         parent = name;
     }
     found.map(str::to_owned)
+}
+
+/// Whether a directory is a container's own, and not only below one: its name and its parent's say so.
+#[must_use]
+pub fn is_container(cgroup: &Path) -> bool {
+    let parent = cgroup.parent().unwrap_or(Path::new(""));
+    container_of(cgroup).is_some_and(|id| id_in_name(cgroup) == Some(id.as_str()) && id_in_name(parent) != Some(&id))
+}
+
+/// The id in a directory's own name, by itself or between a runtime's prefix and suffix.
+#[must_use]
+pub fn id_in_name(cgroup: &Path) -> Option<&str> {
+    let name = cgroup.file_name()?.to_str()?;
+    id_after_prefix(name).or_else(|| is_id(name).then_some(name))
 }
 
 fn names(path: &Path) -> impl Iterator<Item = &str> {

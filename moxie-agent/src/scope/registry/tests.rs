@@ -8,15 +8,20 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
-use crate::divert::Listening;
+use crate::divert::{Attachment, Listening, Terms};
 use crate::namespace::Namespace;
 use crate::scope::cgroup::RunCgroup;
+use crate::scope::container::Container;
+use crate::scope::spec::UnitName;
+use crate::scope::watch::Watch;
+use std::sync::MutexGuard;
 
 /// Attaches anything but what it was told to refuse, and remembers what is attached now.
 #[derive(Debug, Default)]
 struct Pretence {
     attached: Arc<Mutex<Vec<PathBuf>>>,
     refuses: bool,
+    terms: Arc<Mutex<Vec<Terms>>>,
 }
 
 #[derive(Debug)]
@@ -26,7 +31,11 @@ impl Attachment for Held {}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        lock(&self.0).retain(|path| *path != self.1);
+        // One of them: a cgroup may be attached anew before it is let go.
+        let mut attached = lock(&self.0);
+        if let Some(at) = attached.iter().position(|path| *path == self.1) {
+            attached.remove(at);
+        }
     }
 }
 
@@ -35,10 +44,11 @@ impl Divert for Pretence {
     fn name(&self) -> &'static str {
         "pretence"
     }
-    fn attach(&self, cgroup: &Path, _: Terms) -> Result<Box<dyn Attachment>, DivertError> {
+    fn attach(&self, cgroup: &Path, terms: Terms) -> Result<Box<dyn Attachment>, DivertError> {
         if self.refuses {
             return Err(DivertError::NoKernelHalf);
         }
+        lock(&self.terms).push(terms);
         lock(&self.attached).push(cgroup.to_owned());
         Ok(Box::new(Held(Arc::clone(&self.attached), cgroup.to_owned())))
     }
@@ -70,8 +80,9 @@ impl Divert for Pretence {
 static ALONE: Mutex<()> = Mutex::new(());
 
 struct Bench {
-    scopes: Scopes,
+    scopes: Arc<Scopes>,
     attached: Arc<Mutex<Vec<PathBuf>>>,
+    terms: Arc<Mutex<Vec<Terms>>>,
     cgroup: RunCgroup,
     _alone: MutexGuard<'static, ()>,
 }
@@ -79,6 +90,10 @@ struct Bench {
 impl Bench {
     /// `None`, and the reason printed, where cgroups cannot be made; that fails with `CI=true`.
     fn new(refuses: bool) -> Option<Self> {
+        Self::with(refuses, Defaults::default())
+    }
+
+    fn with(refuses: bool, defaults: Defaults) -> Option<Self> {
         let alone = lock(&ALONE);
         let cgroup = match RunCgroup::create() {
             Ok(cgroup) => cgroup,
@@ -89,8 +104,9 @@ impl Bench {
             }
         };
         let pretence = Pretence { refuses, ..Pretence::default() };
-        let attached = Arc::clone(&pretence.attached);
-        Some(Self { scopes: Scopes::new(Arc::new(pretence)), attached, cgroup, _alone: alone })
+        let (attached, terms) = (Arc::clone(&pretence.attached), Arc::clone(&pretence.terms));
+        let scopes = Arc::new(Scopes::with(Arc::new(pretence), defaults));
+        Some(Self { scopes, attached, terms, cgroup, _alone: alone })
     }
 
     fn below(&self, name: &str) -> PathBuf {
@@ -101,6 +117,26 @@ impl Bench {
 
     fn add(&self, path: &Path, mode: Mode) -> Result<(Scope, bool), ScopeError> {
         self.scopes.add(spec(path, mode), Timestamp::UNIX_EPOCH)
+    }
+
+    /// Asks for a unit that no other test has.
+    fn add_unit(&self, name: &str) -> Scope {
+        let unit = UnitName::parse(name).unwrap();
+        self.scopes.add(ScopeSpec::of(Target::Unit(unit)), Timestamp::UNIX_EPOCH).unwrap().0
+    }
+
+    fn scope(&self, id: &ScopeId) -> Scope {
+        self.scopes.list().into_iter().find(|scope| scope.id == *id).unwrap()
+    }
+
+    /// Waits until exactly `paths` are on path.
+    #[track_caller]
+    fn await_attached(&self, paths: &[PathBuf]) {
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        while self.attached() != paths {
+            assert!(tokio::time::Instant::now() < deadline, "{:?} is on path, not {paths:?}", self.attached());
+            std::thread::yield_now();
+        }
     }
 
     fn attached(&self) -> Vec<PathBuf> {
@@ -125,7 +161,7 @@ impl Drop for Sleeper {
 }
 
 fn spec(path: &Path, mode: Mode) -> ScopeSpec {
-    ScopeSpec { target: Target::Cgroup(path.to_str().unwrap().to_owned()), mode }
+    ScopeSpec { mode, ..ScopeSpec::of(Target::Cgroup(path.to_str().unwrap().to_owned())) }
 }
 
 fn origin(cgroup: &Path, pid: u32) -> Origin {
@@ -147,7 +183,7 @@ fn an_equal_scope_again_is_the_existing_one() {
     assert!(!added);
     assert_eq!((&first.id, &first.id), (&second.id, &third.id));
     let refused = bench.add(&path, Mode::Observe);
-    assert!(matches!(refused, Err(ScopeError::OtherMode { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ScopeError::OtherTerms { .. })), "{refused:?}");
     assert_eq!(bench.attached(), [path]);
 }
 
@@ -155,10 +191,10 @@ fn an_equal_scope_again_is_the_existing_one() {
 fn a_removed_scope_is_off_path() {
     let Some(bench) = Bench::new(false) else { return };
     let (scope, _) = bench.add(&bench.below("a.service"), Mode::Rules).unwrap();
-    assert_eq!(bench.scopes.remove(&scope.id).map(|scope| scope.id), Some(scope.id.clone()));
+    assert_eq!(bench.scopes.remove(&scope.id).unwrap().map(|scope| scope.id), Some(scope.id.clone()));
     assert!(bench.attached().is_empty());
     assert!(bench.scopes.list().is_empty());
-    assert!(bench.scopes.remove(&scope.id).is_none());
+    assert!(bench.scopes.remove(&scope.id).unwrap().is_none());
 }
 
 #[test]
@@ -205,12 +241,13 @@ fn a_cgroup_made_anew_is_put_on_path_again() {
     let (scope, _) = bench.add(&path, Mode::Rules).unwrap();
     std::fs::remove_dir(&path).unwrap();
     bench.scopes.refresh();
-    assert_eq!(bench.attached().len(), 1, "nothing to attach to");
+    assert!(bench.attached().is_empty(), "nothing to attach to");
+    assert_eq!(bench.scope(&scope.id).path, None);
     let path = bench.below("a.service");
     bench.scopes.refresh();
     bench.scopes.refresh();
     assert_eq!(bench.scopes.caller(&origin(&path, 1)).scope, Some(scope.id.clone()));
-    bench.scopes.remove(&scope.id);
+    bench.scopes.remove(&scope.id).unwrap();
     assert!(bench.attached().is_empty());
 }
 
@@ -219,23 +256,23 @@ fn a_process_gets_a_cgroup_of_its_own_and_goes_back() {
     let Some(bench) = Bench::new(false) else { return };
     let sleeper = bench.sleeper();
     let (pid, hierarchy) = (sleeper.0.id(), Hierarchy::find().unwrap());
-    let spec = || ScopeSpec { target: Target::Pid(pid), mode: Mode::Rules };
+    let spec = || ScopeSpec::of(Target::Pid(pid));
     let (scope, _) = bench.scopes.add(spec(), Timestamp::UNIX_EPOCH).unwrap();
-    assert_eq!(scope.path, bench.cgroup.path().join(format!("moxie-pid-{pid}")));
-    assert_eq!(hierarchy.of_process(pid).unwrap(), scope.path);
+    let path = scope.path.unwrap();
+    assert_eq!(path, bench.cgroup.path().join(format!("moxie-pid-{pid}")));
+    assert_eq!(hierarchy.of_process(pid).unwrap(), path);
     assert_eq!(bench.scopes.add(spec(), Timestamp::UNIX_EPOCH).unwrap().0.id, scope.id);
-    assert_eq!(bench.scopes.caller(&origin(&scope.path, pid)).comm.as_deref(), Some("sleep"));
-    bench.scopes.remove(&scope.id);
+    assert_eq!(bench.scopes.caller(&origin(&path, pid)).comm.as_deref(), Some("sleep"));
+    bench.scopes.remove(&scope.id).unwrap();
     assert_eq!(hierarchy.of_process(pid).unwrap(), bench.cgroup.path());
-    assert!(!scope.path.exists());
+    assert!(!path.exists());
 }
 
 #[test]
 fn a_process_that_cannot_be_put_on_path_goes_back() {
     let Some(bench) = Bench::new(true) else { return };
     let sleeper = bench.sleeper();
-    let refused =
-        bench.scopes.add(ScopeSpec { target: Target::Pid(sleeper.0.id()), mode: Mode::Rules }, Timestamp::UNIX_EPOCH);
+    let refused = bench.scopes.add(ScopeSpec::of(Target::Pid(sleeper.0.id())), Timestamp::UNIX_EPOCH);
     assert!(matches!(refused, Err(ScopeError::Divert { .. })), "{refused:?}");
     assert_eq!(Hierarchy::find().unwrap().of_process(sleeper.0.id()).unwrap(), bench.cgroup.path());
 }
@@ -252,4 +289,174 @@ fn open_connections_are_counted_until_they_end() {
     assert_eq!(active(), 1);
     drop(two);
     assert_eq!(active(), 0);
+}
+
+#[test]
+fn a_unit_is_on_path_whenever_and_wherever_it_runs() {
+    let Some(bench) = Bench::new(false) else { return };
+    let name = format!("shop-{}.service", std::process::id());
+    let scope = bench.add_unit(&name);
+    assert_eq!((scope.path, scope.problem, scope.matches.len()), (None, None, 0));
+    assert_eq!(bench.add_unit(&name).id, scope.id);
+    let path = bench.below(&format!("system.slice/{name}"));
+    bench.below(&format!("system.slice/{name}/worker"));
+    bench.scopes.refresh();
+    assert_eq!(bench.attached(), [path.clone()]);
+    let shown = bench.scope(&scope.id);
+    assert_eq!((shown.path.as_ref(), shown.matches[0].unit.as_deref()), (Some(&path), Some(name.as_str())));
+    assert_eq!(bench.scopes.caller(&origin(&path.join("worker"), 1)).scope, Some(scope.id.clone()));
+    let other = bench.below(&format!("user.slice/{name}"));
+    bench.scopes.refresh();
+    assert_eq!(bench.attached(), [path, other], "the same name in another manager is a unit of that name too");
+}
+
+#[test]
+fn a_slice_has_all_of_its_units() {
+    let Some(bench) = Bench::new(false) else { return };
+    let name = format!("pay{}.slice", std::process::id());
+    let (slice, unit) = (bench.below(&name), bench.below(&format!("{name}/a.service")));
+    let scope = bench.add_unit(&name);
+    assert_eq!(bench.attached(), [slice]);
+    let caller = bench.scopes.caller(&origin(&unit, 1));
+    assert_eq!((caller.scope, caller.unit.as_deref()), (Some(scope.id), Some("a.service")));
+}
+
+#[test]
+fn two_scopes_share_a_cgroup_until_the_last_lets_go() {
+    let Some(bench) = Bench::new(false) else { return };
+    let name = format!("both-{}.service", std::process::id());
+    let path = bench.below(&name);
+    let (first, _) = bench.add(&path, Mode::Rules).unwrap();
+    let second = bench.add_unit(&name);
+    assert_ne!(first.id, second.id);
+    assert_eq!(bench.attached(), [path.clone()]);
+    assert_eq!(bench.scopes.caller(&origin(&path, 1)).scope, Some(first.id.clone()), "the older one's");
+    bench.scopes.remove(&first.id).unwrap();
+    bench.scopes.refresh();
+    assert_eq!(bench.attached(), [path.clone()]);
+    assert_eq!(bench.scopes.caller(&origin(&path, 1)).scope, Some(second.id.clone()));
+    bench.scopes.remove(&second.id).unwrap();
+    assert!(bench.attached().is_empty());
+}
+
+#[test]
+fn quic_is_refused_where_one_of_the_scopes_says_so() {
+    let Some(bench) = Bench::new(false) else { return };
+    let name = format!("quic-{}.service", std::process::id());
+    let path = bench.below(&name);
+    bench.add_unit(&name);
+    let strict = ScopeSpec { refuse_quic: Some(true), ..spec(&path, Mode::Rules) };
+    let (strict_scope, _) = bench.scopes.add(strict.clone(), Timestamp::UNIX_EPOCH).unwrap();
+    let terms = || lock(&bench.terms).iter().map(|terms| terms.refuse_quic).collect::<Vec<_>>();
+    assert_eq!((terms(), bench.attached()), (vec![false, true], vec![path.clone()]));
+    let lax = ScopeSpec { refuse_quic: None, ..strict };
+    let refused = bench.scopes.add(lax, Timestamp::UNIX_EPOCH).unwrap_err();
+    assert!(refused.to_string().contains("UDP to port 443 refused; remove"), "{refused}");
+    bench.scopes.remove(&strict_scope.id).unwrap();
+    bench.scopes.refresh();
+    assert_eq!((terms(), bench.attached()), (vec![false, true, false], vec![path]));
+}
+
+#[test]
+fn a_unit_that_comes_to_hold_the_agent_is_left_out() {
+    let Some(bench) = Bench::new(false) else { return };
+    let own = Hierarchy::find().unwrap().of_process(std::process::id()).unwrap();
+    // The agent is this process; a unit is made around the place that it is moved to.
+    let name = format!("agent-{}.service", std::process::id());
+    let scope = bench.add_unit(&name);
+    let path = bench.below(&name);
+    cgroup::move_process(std::process::id(), &path).unwrap();
+    bench.scopes.refresh();
+    let (attached, shown) = (bench.attached(), bench.scope(&scope.id));
+    let asked = bench.scopes.add(spec(&path, Mode::Rules), Timestamp::UNIX_EPOCH);
+    cgroup::move_process(std::process::id(), &own).unwrap();
+    assert!(attached.is_empty(), "{attached:?}");
+    assert!(shown.problem.unwrap().contains("contains the agent itself"));
+    let refused = matches!(asked, Err(ScopeError::Divert { source: DivertError::ContainsAgent { .. }, .. }));
+    assert!(refused, "{asked:?}");
+    bench.scopes.refresh();
+    assert_eq!((bench.attached(), bench.scope(&scope.id).problem), (vec![path], None), "it holds the agent no more");
+}
+
+#[test]
+fn what_was_opted_in_before_is_in_force_before_it_is_there() {
+    let Some(bench) = Bench::new(false) else { return };
+    let path = bench.cgroup.path().join("later.service");
+    let restored = |id: &str| bench.scopes.restore(spec(&path, Mode::Rules), ScopeId(id.into()), Timestamp::UNIX_EPOCH);
+    let scope = restored("one").unwrap();
+    assert_eq!((scope.id.0.as_str(), scope.path), ("one", None));
+    assert_eq!(restored("two").unwrap().id.0, "one");
+    bench.below("later.service");
+    bench.scopes.refresh();
+    assert_eq!(bench.attached(), [path]);
+}
+
+fn container(bench: &Bench, id: char, name: &str, labels: &[(&str, &str)]) -> (Container, PathBuf) {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let id = format!("{:08x}", std::process::id()) + &id.to_string().repeat(56);
+    let cgroup = bench.cgroup.path().join(format!("docker/{id}"));
+    (Container { id, name: Some(name.into()), image: Some("shop:1".into()), labels, cgroup: None }, cgroup)
+}
+
+#[test]
+fn containers_are_matched_by_name_id_and_label_as_they_become_known() {
+    let label = Label::parse("moxie.intercept=true").ok();
+    let Some(bench) = Bench::with(false, Defaults { label, ..Defaults::default() }) else { return };
+    let name = format!("shop-{}", std::process::id());
+    let (shop, shop_cgroup) = container(&bench, 'a', &name, &[("team", "pay"), ("moxie.rules", "slow")]);
+    let (itself, itself_cgroup) =
+        container(&bench, 'b', "other", &[("moxie.intercept", "true"), ("moxie.mode", "observe")]);
+    let add = |target| bench.scopes.add(ScopeSpec::of(target), Timestamp::UNIX_EPOCH).unwrap().0;
+    let by_name = add(Target::Container(name.clone()));
+    assert_eq!(bench.scopes.list().len(), 1, "the configuration's is not shown while it matches nothing");
+    std::fs::create_dir_all(&shop_cgroup).unwrap();
+    std::fs::create_dir_all(&itself_cgroup).unwrap();
+    bench.scopes.refresh();
+    assert!(bench.attached().is_empty(), "no runtime has told its name");
+    bench.scopes.containers.replace("docker", vec![shop.clone(), itself.clone()]);
+    bench.scopes.refresh();
+    assert_eq!(bench.attached(), [shop_cgroup.clone(), itself_cgroup.clone()]);
+
+    let shown = bench.scope(&by_name.id).matches.remove(0);
+    assert_eq!(shown.container.unwrap().name, shop.name);
+    assert_eq!(shown.rules.as_deref(), Some(&["slow".to_owned()][..]));
+    let caller = bench.scopes.caller(&origin(&shop_cgroup, 1));
+    assert_eq!((caller.container, caller.container_id), (shop.name, Some(shop.id.clone())));
+    assert_eq!((caller.image.as_deref(), caller.scope), (Some("shop:1"), Some(by_name.id.clone())));
+    assert_eq!(caller.rules.as_deref(), Some(&["slow".to_owned()][..]));
+
+    let configured = bench.scopes.list().remove(0);
+    assert!(configured.configured);
+    assert_eq!((configured.matches.len(), configured.matches[0].mode), (1, Mode::Observe));
+    let refused = bench.scopes.remove(&configured.id);
+    assert!(matches!(refused, Err(ScopeError::Configured { .. })), "{refused:?}");
+
+    bench.scopes.remove(&by_name.id).unwrap();
+    assert_eq!(bench.attached(), [itself_cgroup.clone()]);
+    add(Target::Container(shop.id[..12].to_owned()));
+    assert_eq!(bench.attached().len(), 2);
+    let by_label = add(Target::Label(Label::parse("team").unwrap()));
+    assert_eq!(bench.scope(&by_label.id).path, Some(shop_cgroup));
+}
+
+#[test]
+fn a_cgroup_is_on_path_as_soon_as_it_is_made_and_off_once_it_is_removed() {
+    let Some(bench) = Bench::new(false) else { return };
+    let name = format!("soon-{}.service", std::process::id());
+    bench.add_unit(&name);
+    let (known, cgroup) = container(&bench, 'c', &name, &[]);
+    bench.scopes.add(ScopeSpec::of(Target::Container(known.id)), Timestamp::UNIX_EPOCH).unwrap();
+    let _watch = Watch::start(&bench.scopes).unwrap();
+    for _ in 0..20 {
+        // Nobody calls refresh; the slice is made together with what is in it.
+        let path = bench.below(&format!("soon.slice/{name}"));
+        bench.await_attached(std::slice::from_ref(&path));
+        std::fs::create_dir_all(&cgroup).unwrap();
+        bench.await_attached(&[path.clone(), cgroup.clone()]);
+        std::fs::remove_dir(&cgroup).unwrap();
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::remove_dir(path.parent().unwrap()).unwrap();
+        bench.await_attached(&[]);
+    }
+    assert_eq!(bench.scopes.warnings(), Vec::<String>::new());
 }

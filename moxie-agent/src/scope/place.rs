@@ -1,0 +1,78 @@
+//! A cgroup that is on path, once, for every scope that matches it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use super::lock;
+use super::spec::ScopeId;
+use crate::divert::{Attachment, Terms};
+
+/// A cgroup on path. Copies share the attachment.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// Its directory.
+    pub(super) path: PathBuf,
+    /// Id of the directory that is on path: one made later under the same name is another.
+    pub(super) cgroup_id: u64,
+    /// How it is on path.
+    pub(super) terms: Terms,
+    /// The scopes that match it; calls are the first one's.
+    pub(super) owners: Vec<ScopeId>,
+    /// `None` once it is off path. Snapshots of the registry may outlive that.
+    hold: Arc<Mutex<Option<Box<dyn Attachment>>>>,
+}
+
+impl Place {
+    pub(super) fn new(path: PathBuf, wanted: &Wanted, attachment: Box<dyn Attachment>) -> Self {
+        Self {
+            path,
+            cgroup_id: wanted.cgroup_id,
+            terms: wanted.terms,
+            owners: wanted.owners.clone(),
+            hold: Arc::new(Mutex::new(Some(attachment))),
+        }
+    }
+
+    /// The same attachment, for these scopes.
+    pub(super) fn owned_by(&self, owners: Vec<ScopeId>) -> Self {
+        Self { owners, ..self.clone() }
+    }
+
+    /// Whether it is what is wanted, but perhaps for its owners.
+    pub(super) fn is(&self, wanted: &Wanted) -> bool {
+        self.cgroup_id == wanted.cgroup_id && self.terms == wanted.terms
+    }
+
+    /// Whether two places hold the same attachment.
+    pub(super) fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.hold, &other.hold)
+    }
+
+    /// Takes it off path, at once.
+    pub(super) fn leave(&self) {
+        drop(lock(&self.hold).take());
+    }
+
+    /// Follows its processes into network namespaces.
+    pub(super) fn refresh(&self) {
+        if let Some(attachment) = &*lock(&self.hold) {
+            attachment.refresh();
+        }
+    }
+
+    /// What keeps its connections from being diverted, and the UDP datagrams that were refused.
+    pub(super) fn state(&self) -> (Vec<String>, u64) {
+        lock(&self.hold).as_ref().map_or_else(Default::default, |hold| (hold.obstacles(), hold.quic_refused()))
+    }
+}
+
+/// A cgroup that scopes match, and so how it has to be on path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Id of its directory.
+    pub(super) cgroup_id: u64,
+    /// What its scopes ask for, together.
+    pub(super) terms: Terms,
+    /// The scopes, oldest first.
+    pub(super) owners: Vec<ScopeId>,
+}

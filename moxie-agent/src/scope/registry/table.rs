@@ -1,0 +1,37 @@
+//! Scopes and places at one moment: what the data path reads.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::super::place::Place;
+use super::entry::Entry;
+use crate::scope::ScopeId;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// Oldest first; the configuration's before every other.
+    pub(super) entries: Vec<Arc<Entry>>,
+    /// By path.
+    pub(super) places: Vec<Place>,
+}
+
+impl Table {
+    pub(super) fn entry(&self, id: &ScopeId) -> Option<&Arc<Entry>> {
+        self.entries.iter().find(|entry| entry.id == *id)
+    }
+
+    pub(super) fn place_at(&self, path: &Path) -> Option<&Place> {
+        self.places.iter().find(|place| place.path == path)
+    }
+
+    pub(super) fn has_place_of(&self, scope: &ScopeId) -> bool {
+        self.places.iter().any(|place| place.owners.contains(scope))
+    }
+
+    /// The scope of the innermost place around a cgroup.
+    pub(super) fn owner_of(&self, cgroup: &Path) -> Option<ScopeId> {
+        let around = self.places.iter().filter(|place| cgroup.starts_with(&place.path));
+        around.max_by_key(|place| place.path.components().count())?.owners.first().cloned()
+    }
+}

@@ -1,0 +1,185 @@
+//! What a user opts in: a target, and how much of its traffic comes to the agent.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Opaque name of a scope.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct ScopeId(pub String);
+
+impl fmt::Display for ScopeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What of a scope's traffic has to come to the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Only what an enabled rule can name.
+    #[default]
+    Rules,
+    /// Everything; TLS that no rule names is not touched.
+    Observe,
+}
+
+impl fmt::Display for Mode {
+    /// As the API writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rules => "rules",
+            Self::Observe => "observe",
+        })
+    }
+}
+
+/// What is opted in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// A cgroup v2 directory, absolute, with everything below it.
+    Cgroup(String),
+    /// A systemd unit by its full name (`shop.service`, `shop.slice`), now and whenever it starts again.
+    Unit(UnitName),
+    /// A container by its name, its id or at least the first eight digits of that, now and whenever it starts again.
+    Container(String),
+    /// Every container with this label, `KEY=VALUE` or `KEY`, now and later.
+    Label(Label),
+    /// A process and its descendants, moved into a cgroup of their own.
+    Pid(u32),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cgroup(path) => write!(f, "cgroup {path}"),
+            Self::Unit(unit) => write!(f, "unit {}", unit.as_str()),
+            Self::Container(container) => write!(f, "container {container}"),
+            Self::Label(label) => write!(f, "label {}", label.as_str()),
+            Self::Pid(pid) => write!(f, "pid {pid}"),
+        }
+    }
+}
+
+/// What a user asks for: one target, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeSpec {
+    /// What.
+    pub target: Target,
+    /// How much of it.
+    pub mode: Mode,
+    /// Whether UDP to port 443 is refused where TCP to it is diverted; `None`: as the configuration says.
+    pub refuse_quic: Option<bool>,
+}
+
+impl ScopeSpec {
+    /// `target`, with everything else as it is unless asked for.
+    #[must_use]
+    pub fn of(target: Target) -> Self {
+        Self { target, mode: Mode::default(), refuse_quic: None }
+    }
+}
+
+/// The full name of a unit that has processes: what its cgroup directory is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct UnitName(String);
+
+/// Kinds of units that have a cgroup (systemd.unit(5)).
+const KINDS: [&str; 6] = [".service", ".slice", ".scope", ".socket", ".mount", ".swap"];
+
+impl UnitName {
+    /// A unit's name as systemctl takes it: one without a kind is a service.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        if name.is_empty() || name.contains(['/', '\n', '\0']) {
+            return Err("write a unit's name, such as \"shop.service\"; a path is a `cgroup`".into());
+        }
+        if name.contains(['*', '?', '[']) {
+            return Err(format!("`{name}` is a pattern; write one unit, or the slice that holds them all"));
+        }
+        if KINDS.iter().any(|kind| name.ends_with(kind)) {
+            return Ok(Self(name.to_owned()));
+        }
+        if [".timer", ".target", ".path", ".device", ".automount"].iter().any(|kind| name.ends_with(kind)) {
+            return Err(format!("`{name}` has no processes; write the service that it starts"));
+        }
+        Ok(Self(format!("{name}.service")))
+    }
+
+    /// As systemd writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A label that containers have: a key, and the value it must have if one is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct Label(String);
+
+impl Label {
+    /// `KEY=VALUE`, or `KEY` for any value.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let key = text.split_once('=').map_or(text, |(key, _)| key);
+        if key.is_empty() || key.contains(char::is_whitespace) {
+            return Err("write a label as KEY=VALUE, or KEY for any value".into());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether something with this label's `value` for a key (`None`: without the key) has it.
+    pub(super) fn is_had_by<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
+        match self.0.split_once('=') {
+            Some((key, wanted)) => value(key) == Some(wanted),
+            None => value(&self.0).is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_without_a_kind_is_a_service() {
+        let parsed = |name: &str| UnitName::parse(name).map(|unit| unit.as_str().to_owned());
+        assert_eq!(parsed("shop").as_deref(), Ok("shop.service"));
+        assert_eq!(parsed("shop.v2").as_deref(), Ok("shop.v2.service"));
+        assert_eq!(parsed("worker@3.service").as_deref(), Ok("worker@3.service"));
+        assert_eq!(parsed("shop.slice").as_deref(), Ok("shop.slice"));
+        for (name, says) in [("", "shop.service"), ("a/b", "cgroup"), ("w@*", "pattern"), ("daily.timer", "no processes")]
+        {
+            assert!(parsed(name).is_err_and(|text| text.contains(says)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_had_with_its_value_or_with_any() {
+        let has = |label: &str| Label::parse(label).unwrap().is_had_by(|key| (key == "team").then_some("pay=ments"));
+        assert!(has("team"));
+        assert!(has("team=pay=ments"));
+        assert!(!has("team=pay"));
+        assert!(!has("team="));
+        assert!(!has("tea"));
+        for text in ["", "=x", "a b=c"] {
+            assert!(Label::parse(text).is_err(), "{text:?}");
+        }
+    }
+}
