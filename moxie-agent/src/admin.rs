@@ -9,6 +9,7 @@ mod events;
 mod legacy;
 mod probes;
 pub mod problem;
+mod refusals;
 mod request;
 mod rules;
 pub mod scopes;
@@ -37,6 +38,7 @@ pub use access::{Access, Door};
 pub use serve::{ServeError, serve_tcp, serve_unix};
 
 use crate::clock::Clock;
+use crate::datapath::learned::Learned;
 use crate::divert::Divert;
 use crate::drain::Drain;
 use crate::events::Events;
@@ -67,6 +69,8 @@ pub struct AdminState {
     pub journal: Arc<Journal>,
     /// What the agent counts of itself.
     pub metrics: Arc<Metrics>,
+    /// What connections have taught.
+    pub learned: Arc<Learned>,
     /// What followers are told.
     pub events: Events,
     /// The way on path; holds the kill switch.
@@ -131,6 +135,7 @@ fn resources() -> (Router<Arc<AdminState>>, OpenApi) {
         .merge(traffic::router())
         .merge(events::router())
         .merge(status::router())
+        .merge(refusals::router())
         .merge(probes::router())
         .merge(legacy::router())
         .split_for_parts();

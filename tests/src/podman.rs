@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use crate::Lab;
 use crate::lab::{Finished, Place, cgroup, process};
 
-/// Where CDI specifications are looked for.
-const CDI: &str = "/run/cdi";
+/// Where programs keep what lasts until a reboot, CDI specifications among it.
+const RUN: &str = "/run";
 /// What this machine may forbid itself, and what a container does not need for making calls.
 const OPTIONS: [&str; 7] = [
     "--network=host",
@@ -30,7 +30,7 @@ pub struct Podman<'lab> {
 }
 
 impl Lab {
-    /// Podman, with its state among this lab's files and an empty [`CDI`].
+    /// Podman, with its state among this lab's files; from now on the lab's programs have a `/run` of their own.
     ///
     /// # Errors
     /// The file system's.
@@ -49,9 +49,7 @@ impl Lab {
         fs::write(&engine, settings)?;
         let (run, graph) = (at("run"), at("graph"));
         fs::write(&storage, format!("[storage]\ndriver = \"vfs\"\nrunroot = {run:?}\ngraphroot = {graph:?}\n"))?;
-        // The directory itself has to be there for everybody; what is in it is the lab's alone.
-        fs::create_dir_all(CDI)?;
-        self.small_disk(Path::new(CDI), 1 << 20)?;
+        self.small_disk(Path::new(RUN), 1 << 26)?;
         Ok(Podman { lab: self, variables: [("CONTAINERS_CONF", engine), ("CONTAINERS_STORAGE_CONF", storage)] })
     }
 }
@@ -130,7 +128,5 @@ impl Drop for Podman<'_> {
     fn drop(&mut self) {
         // What is left ends with the lab.
         let _ = self.command(&["rm", "--all", "--force", "--time=0"]).and_then(process::run);
-        // Somebody else's specification keeps it.
-        let _ = fs::remove_dir(CDI);
     }
 }

@@ -26,6 +26,7 @@ use tower::ServiceExt;
 
 use super::{Access, AdminState, Door, Facts, router};
 use crate::clock::Clock;
+use crate::datapath::learned::Learned;
 use crate::divert::{Attachment, Divert, DivertError, Listening, Origin, Terms};
 use crate::drain::Drain;
 use crate::events::Events;
@@ -87,6 +88,7 @@ struct Agent {
     rules: Arc<RuleBook>,
     scopes: Arc<Scopes>,
     store: Arc<dyn Store>,
+    learned: Arc<Learned>,
     ready: Arc<AtomicBool>,
     drain: Drain,
 }
@@ -102,11 +104,13 @@ async fn agent_with(store: Arc<dyn Store>) -> Agent {
     let journal = Arc::new(Journal::new(1 << 20, events.clone()));
     let scopes = Arc::new(Scopes::new(Arc::clone(&divert)));
     let (ready, drain) = (Arc::new(AtomicBool::new(true)), Drain::new());
+    let learned: Arc<Learned> = Arc::default();
     let state = AdminState {
         rules: Arc::clone(&rules),
         scopes: Arc::clone(&scopes),
         journal: Arc::clone(&journal),
         metrics: Arc::new(Metrics::default()),
+        learned: Arc::clone(&learned),
         events,
         divert,
         store: Arc::clone(&store),
@@ -123,7 +127,7 @@ async fn agent_with(store: Arc<dyn Store>) -> Agent {
         ready: Arc::clone(&ready),
         drain: drain.clone(),
     };
-    Agent { router: router(state), journal, rules, scopes, store, ready, drain }
+    Agent { router: router(state), journal, rules, scopes, store, learned, ready, drain }
 }
 
 /// An answer, read whole.

@@ -44,6 +44,8 @@ pub(super) struct Parts {
     pub(super) writer: Writer,
     pub(super) authority: Arc<Authority>,
     metrics: Arc<Metrics>,
+    /// What connections have taught.
+    learned: Arc<Learned>,
     events: Events,
     clock: Clock,
 }
@@ -73,7 +75,8 @@ impl Parts {
         let label = (doors == AdminDoors::Open).then(|| config.scopes.label.clone()).flatten();
         let defaults = Defaults { label, refuse_quic: config.divert.refuse_quic };
         let scopes = Arc::new(Scopes::with(Arc::clone(&divert), defaults));
-        Ok(Self { divert, store, rules, scopes, journal, writer, authority, metrics, events, clock })
+        let learned = Arc::default();
+        Ok(Self { divert, store, rules, scopes, journal, writer, authority, metrics, learned, events, clock })
     }
 
     /// What connections use; `own` are the addresses that are never dialled.
@@ -88,7 +91,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             leaves: LeafCache::new(authority, config.tls.leaf_cache, Arc::clone(&self.metrics), self.clock.clone()),
             upstream: Upstream::new(self.divert.dial_mark(), own, roots),
-            learned: Learned::default(),
+            learned: Arc::clone(&self.learned),
             sniff: sniff::Bounds {
                 first_byte: config.sniff.first_byte,
                 timeout: config.sniff.timeout,
@@ -121,6 +124,7 @@ impl Parts {
             scopes: Arc::clone(&self.scopes),
             journal: Arc::clone(&self.journal),
             metrics: Arc::clone(&self.metrics),
+            learned: Arc::clone(&self.learned),
             events: self.events.clone(),
             divert: Arc::clone(&self.divert),
             store: Arc::clone(&self.store),

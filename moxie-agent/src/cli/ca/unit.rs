@@ -242,6 +242,7 @@ pub(super) fn uninstall(name: &str, options: Options, trust: &Path) -> Result<()
     record::remove_dir(&files.dir)?;
     record::remove(&files.environment)?;
     record::remove(&files.record)?;
+    record::tidy(&files.record);
     print(&format!("removed {}", files.dir.display()))
 }
 
