@@ -164,12 +164,22 @@ impl App {
         }
         let warnings = parts.restore_scopes().await;
         parts.keep_scopes_fresh(&admin_drain);
+        if admin == AdminDoors::Open {
+            parts.follow_runtimes(&config, &admin_drain);
+        }
         let watch = (admin == AdminDoors::Open).then(|| Watch::start(&parts.scopes)).flatten();
         ready.store(true, Ordering::Release);
         Ok(Self::of(parts, &cx, &config, admin_drain, warnings, watch))
     }
 
-    fn of(parts: Parts, cx: &Context, config: &Config, admin_drain: Drain, warnings: Vec<String>, watch: Option<Watch>) -> Self {
+    fn of(
+        parts: Parts,
+        cx: &Context,
+        config: &Config,
+        admin_drain: Drain,
+        warnings: Vec<String>,
+        watch: Option<Watch>,
+    ) -> Self {
         Self {
             rules: parts.rules,
             scopes: parts.scopes,

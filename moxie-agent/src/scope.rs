@@ -6,6 +6,7 @@ pub mod container;
 mod place;
 pub mod process;
 pub mod registry;
+pub mod runtime;
 pub mod spec;
 mod systemd;
 pub mod view;

@@ -8,6 +8,8 @@
 mod client;
 #[path = "kernel/lab.rs"]
 mod lab;
+#[path = "kernel/namespaces.rs"]
+mod namespaces;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;

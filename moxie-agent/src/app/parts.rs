@@ -22,6 +22,8 @@ use crate::events::Events;
 use crate::journal::{Journal, Writer};
 use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
+use crate::scope::runtime::docker::DockerLike;
+use crate::scope::runtime::follow;
 use crate::scope::{Defaults, Scopes};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
@@ -166,6 +168,15 @@ impl Parts {
                 let _ = tokio::task::spawn_blocking(move || scopes.refresh()).await;
             }
         });
+    }
+
+    /// Asks the container runtimes of this host, now and as long as the agent runs.
+    pub(super) fn follow_runtimes(&self, config: &Config, drain: &Drain) {
+        let docker = config.scopes.docker.clone().map(DockerLike::docker);
+        let podman = config.scopes.podman.clone().map(DockerLike::podman);
+        for runtime in docker.into_iter().chain(podman) {
+            follow::spawn(Arc::new(runtime), Arc::clone(&self.scopes), drain);
+        }
     }
 
     /// Puts the stored scopes back on path.

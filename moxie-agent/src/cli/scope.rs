@@ -141,7 +141,14 @@ async fn list(form: Form, client: &Client, context: &Context) -> Result<(), Fail
     listing.numbers(3);
     for scope in &scopes {
         let of = |pointer| field(scope, pointer);
-        listing.row([of("/id"), target(scope), of("/mode"), of("/active_connections"), of("/created_at"), matched(scope)]);
+        listing.row([
+            of("/id"),
+            target(scope),
+            of("/mode"),
+            of("/active_connections"),
+            of("/created_at"),
+            matched(scope),
+        ]);
     }
     listing.print("nobody is opted in\n  next: moxie scope add --unit NAME.service")?;
     let status = client.call(Method::GET, "/api/v1/status", None).await?.json;

@@ -49,6 +49,11 @@ impl Raw {
                 self.set(key, variable.shape.value(&text), variable.name);
             }
         }
+        // Not Moxie's own variable, so the file goes before it; a Docker on another host has no containers here.
+        let is_set = self.table.get("scopes").and_then(|scopes| scopes.get("docker")).is_some();
+        if let Some(host) = env("DOCKER_HOST").filter(|host| !is_set && host.starts_with("unix://")) {
+            self.set("scopes.docker", Value::String(host), "DOCKER_HOST");
+        }
     }
 
     pub(super) fn overlay_flags(&mut self, flags: &Flags) {

@@ -1,4 +1,6 @@
-//! `[scopes]`: which containers opt themselves in.
+//! `[scopes]`: which containers opt themselves in, and who tells of containers.
+
+use std::path::PathBuf;
 
 use toml::Value;
 
@@ -14,6 +16,10 @@ const LABEL: &str = "moxie.intercept=true";
 pub struct Scopes {
     /// `label`: containers with it are opted in without a scope; `moxie.intercept=true` unless set, `""` for none.
     pub label: Option<Label>,
+    /// `docker`: Docker's socket; the one in `DOCKER_HOST`, else `/var/run/docker.sock`, unless set; `""`: Docker is not asked.
+    pub docker: Option<PathBuf>,
+    /// `podman`: the socket on which Podman talks like Docker; `/run/podman/podman.sock` unless set; `""`: Podman is not asked.
+    pub podman: Option<PathBuf>,
 }
 
 impl TryFrom<Section> for Scopes {
@@ -21,8 +27,20 @@ impl TryFrom<Section> for Scopes {
 
     fn try_from(mut raw: Section) -> Result<Self, Self::Error> {
         let Chosen(label) = raw.take("label").unwrap_or_else(|| Chosen(Label::parse(LABEL).ok()));
-        raw.finish(Self { label })
+        let docker = socket(&mut raw, "docker", "/var/run/docker.sock");
+        let podman = socket(&mut raw, "podman", "/run/podman/podman.sock");
+        raw.finish(Self { label, docker, podman })
     }
+}
+
+/// A socket's path, with or without `unix://` before it; `None`: not to be used.
+fn socket(raw: &mut Section, key: &'static str, usual: &str) -> Option<PathBuf> {
+    let text: String = raw.take(key).unwrap_or_else(|| usual.to_owned());
+    let path = text.strip_prefix("unix://").unwrap_or(&text);
+    if !path.is_empty() && !path.starts_with('/') {
+        raw.refuse(key, format!("is \"{text}\": write the absolute path of its unix socket, or \"\" to leave it alone"));
+    }
+    (!path.is_empty()).then(|| path.into())
 }
 
 struct Chosen(Option<Label>);

@@ -110,11 +110,7 @@ impl Containers {
         self.change(runtime, |known| known.remove(id).is_some())
     }
 
-    fn change(
-        &self,
-        runtime: &'static str,
-        change: impl FnOnce(&mut HashMap<String, Arc<Container>>) -> bool,
-    ) -> bool {
+    fn change(&self, runtime: &'static str, change: impl FnOnce(&mut HashMap<String, Arc<Container>>) -> bool) -> bool {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = Known::clone(&self.known.load());
         let is_new = change(known.by_runtime.entry(runtime).or_default());
@@ -172,9 +168,9 @@ impl Known {
         (is_prefix(named) && count > 1).then(|| format!("{count} containers' ids begin with {named}; give more of it"))
     }
 
-    /// Whether a runtime knows whom `named` means.
-    pub(super) fn knows(&self, named: &str) -> bool {
-        self.by_id.values().any(|container| self.means(named, container))
+    /// Whether a runtime has told of the container with this id.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
     }
 }
 

@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use uuid::Uuid;
 
 use super::cgroup::{self, CgroupError, Hierarchy};
-use super::container::Containers;
+use super::container::{Container, Containers};
 use super::process::{self, ProcessError};
 use super::spec::{Label, Mode, ScopeId, ScopeSpec, Target};
 use super::view::Scope;
@@ -58,7 +58,9 @@ pub enum ScopeError {
         quic: &'static str,
     },
     /// The scope is the configuration's.
-    #[error("scope {id} is the configuration's; to opt nobody in by label write `label = \"\"` under [scopes] and start the agent again")]
+    #[error(
+        "scope {id} is the configuration's; to opt nobody in by label write `label = \"\"` under [scopes] and start the agent again"
+    )]
     Configured {
         /// Which.
         id: ScopeId,
@@ -67,6 +69,9 @@ pub enum ScopeError {
 
 /// Cgroup ids whose paths are remembered.
 const KNOWN_PATHS: usize = 4096;
+
+/// Containers that nobody has told of, waiting for a runtime to be asked.
+const STRANGERS: usize = 64;
 
 /// What holds for scopes that do not say.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +97,8 @@ pub struct Scopes {
     hierarchy: OnceLock<Hierarchy>,
     /// Wakes whoever calls [`Scopes::refresh`] once a second before the second is over.
     nudge: Notify,
+    /// Ids of containers that have appeared and that no runtime has told of.
+    strangers: broadcast::Sender<Arc<str>>,
     /// What the sources of knowledge cannot do now, by source.
     trouble: Mutex<BTreeMap<&'static str, String>>,
 }
@@ -116,6 +123,7 @@ impl Scopes {
             paths: Cache::new(KNOWN_PATHS),
             hierarchy: OnceLock::new(),
             nudge: Notify::new(),
+            strangers: broadcast::Sender::new(STRANGERS),
             trouble: Mutex::default(),
         }
     }
@@ -257,9 +265,30 @@ impl Scopes {
         self.nudge.notified().await;
     }
 
-    /// Has [`Scopes::refresh`] called soon.
-    pub(super) fn refresh_soon(&self) {
-        self.nudge.notify_one();
+    /// Takes over all that a runtime tells of its containers.
+    pub(super) fn told_all(&self, runtime: &'static str, containers: Vec<Container>) {
+        if self.containers.replace(runtime, containers) {
+            self.nudge.notify_one();
+        }
+    }
+
+    /// Takes over what a runtime tells of one container.
+    pub(super) fn told(&self, runtime: &'static str, container: Container) {
+        if self.containers.learn(runtime, container) {
+            self.nudge.notify_one();
+        }
+    }
+
+    /// Forgets a container that a runtime has removed.
+    pub(super) fn told_removed(&self, runtime: &'static str, id: &str) {
+        if self.containers.forget(runtime, id) {
+            self.nudge.notify_one();
+        }
+    }
+
+    /// Containers that appear from now on without a runtime having told of them.
+    pub(super) fn strangers(&self) -> broadcast::Receiver<Arc<str>> {
+        self.strangers.subscribe()
     }
 }
 
@@ -291,4 +320,4 @@ impl Drop for OpenConnection {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::scope) mod tests;

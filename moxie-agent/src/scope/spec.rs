@@ -164,7 +164,8 @@ mod tests {
         assert_eq!(parsed("shop.v2").as_deref(), Ok("shop.v2.service"));
         assert_eq!(parsed("worker@3.service").as_deref(), Ok("worker@3.service"));
         assert_eq!(parsed("shop.slice").as_deref(), Ok("shop.slice"));
-        for (name, says) in [("", "shop.service"), ("a/b", "cgroup"), ("w@*", "pattern"), ("daily.timer", "no processes")]
+        for (name, says) in
+            [("", "shop.service"), ("a/b", "cgroup"), ("w@*", "pattern"), ("daily.timer", "no processes")]
         {
             assert!(parsed(name).is_err_and(|text| text.contains(says)), "{name}");
         }

@@ -49,7 +49,8 @@ impl Watch {
         let refused = |operation| move |error: Errno| WatchError { operation, source: error.into() };
         let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
         let inotify = Inotify::init(flags).map_err(refused("no inotify instance"))?;
-        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(refused("no eventfd"))?;
+        let stop =
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(refused("no eventfd"))?;
         let (stop, scopes) = (Arc::new(stop), Arc::downgrade(scopes));
         let watcher = Watcher { inotify, stop: Arc::clone(&stop), scopes, directories: HashMap::new(), is_full: false };
         let thread = thread::Builder::new().name("moxie-cgroups".into()).spawn(move || watcher.run());

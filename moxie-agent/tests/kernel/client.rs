@@ -53,6 +53,8 @@ fn tcp(destination: SocketAddr, options: &[&str]) -> io::Result<String> {
         match option.split_once('=').unwrap() {
             ("bind", address) => socket.bind(&SocketAddr::new(address.parse::<IpAddr>().unwrap(), 0).into())?,
             ("device", name) => socket.bind_device(Some(name.as_bytes()))?,
+            ("tos", tos) if destination.is_ipv4() => socket.set_tos_v4(tos.parse().unwrap())?,
+            ("tos", class) => socket.set_tclass_v6(class.parse().unwrap())?,
             ("mark", mark) => socket.set_mark(mark.parse().unwrap())?,
             _ => panic!("what is {option:?}?"),
         }

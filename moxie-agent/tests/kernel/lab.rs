@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use moxie_agent::divert::ebpf::{Ebpf, EbpfOptions};
-use moxie_agent::divert::{Attachment, Divert, Listening, Origin, Terms};
+use moxie_agent::divert::{Attachment, Divert, DivertError, Listening, Origin, Terms};
 use moxie_agent::namespace::Namespace;
 use moxie_agent::scope::cgroup::{Hierarchy, RunCgroup, move_process};
 use moxie_common::PORTS_PER_LISTENER_SET;
@@ -65,6 +65,7 @@ pub(crate) fn programs() -> Vec<u32> {
 pub(crate) struct Lab {
     near: String,
     far: String,
+    rooms: Mutex<Vec<String>>,
     stop: Arc<AtomicBool>,
     servers: Vec<JoinHandle<()>>,
     _alone: MutexGuard<'static, ()>,
@@ -82,7 +83,7 @@ impl Lab {
         let pid = std::process::id();
         let (near, far) = (format!("moxie-near-{pid}"), format!("moxie-far-{pid}"));
         let stop = Arc::new(AtomicBool::new(false));
-        let mut lab = Self { near, far, stop, servers: Vec::new(), _alone: alone };
+        let mut lab = Self { near, far, rooms: Mutex::default(), stop, servers: Vec::new(), _alone: alone };
         lab.lay_cable();
         lab.serve();
         Some(lab)
@@ -112,6 +113,11 @@ impl Lab {
         ip(&format!("-n {} -6 addr del fd12::1/64 dev mxa", self.near));
     }
 
+    /// The name of the agent's namespace.
+    pub(crate) fn near(&self) -> &str {
+        &self.near
+    }
+
     /// The near end of the cable.
     pub(crate) fn device(&self) -> &'static str {
         "mxa"
@@ -134,7 +140,7 @@ impl Lab {
 
     /// Runs `work` on a thread in the near namespace.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        within(&self.near, work)
+        within(self.near(), work)
     }
 
     /// Listeners without Moxie's mark.
@@ -142,15 +148,37 @@ impl Lab {
         self.inside(|| ports.map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap()).collect())
     }
 
+    /// Another namespace with a cable of its own to the far one, in which the far one has the address `10.9.8.7` too, and with
+    /// loopback as it is in a new namespace: down.
+    pub(crate) fn room(&self) -> Room {
+        let mut rooms = self.rooms.lock().unwrap();
+        let number = rooms.len();
+        let name = format!("{}-{number}", self.near);
+        let (inside, outside) = (format!("mxr{number}"), format!("mxo{number}"));
+        ip(&format!("netns add {name}"));
+        rooms.push(name.clone());
+        ip(&format!("link add {inside} netns {name} type veth peer name {outside} netns {}", self.far));
+        ip(&format!("-n {name} addr add 10.9.{}.1/24 dev {inside}", 20 + number));
+        ip(&format!("-n {} addr add 10.9.{}.7/24 dev {outside}", self.far, 20 + number));
+        ip(&format!("-n {} link set {outside} up", self.far));
+        ip(&format!("-n {name} link set {inside} up"));
+        ip(&format!("-n {name} route add 10.9.8.7 via 10.9.{}.7", 20 + number));
+        Room { name, outside, far: self.far.clone() }
+    }
+
     /// A process in the near namespace, in `cgroup` from its first instruction on.
     pub(crate) fn client(&self, cgroup: Option<&RunCgroup>) -> Client {
+        Self::client_in(&self.near, cgroup)
+    }
+
+    fn client_in(namespace: &str, cgroup: Option<&RunCgroup>) -> Client {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "client_process", "--ignored", "--nocapture"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some(cgroup) = cgroup {
             cgroup.enter(&mut command).unwrap();
         }
-        let mut process = self.inside(|| command.spawn()).unwrap();
+        let mut process = within(namespace, || command.spawn()).unwrap();
         let (commands, answers) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
         Client { process, commands: Some(commands), answers }
     }
@@ -162,9 +190,52 @@ impl Drop for Lab {
         for server in self.servers.drain(..) {
             let _ = server.join();
         }
-        for name in [&self.near, &self.far] {
+        let rooms = std::mem::take(&mut *self.rooms.lock().unwrap());
+        for name in rooms.iter().chain([&self.near, &self.far]) {
             let _ = Command::new("ip").args(["netns", "del", name]).status();
         }
+    }
+}
+
+/// A namespace beside the agent's, as a container has one.
+pub(crate) struct Room {
+    name: String,
+    /// Its cable's other end, which goes when the namespace does.
+    outside: String,
+    far: String,
+}
+
+impl Room {
+    /// A process in it.
+    pub(crate) fn client(&self, cgroup: &RunCgroup) -> Client {
+        Lab::client_in(&self.name, Some(cgroup))
+    }
+
+    /// Runs `work` on a thread in it.
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        within(&self.name, work)
+    }
+
+    /// As a container runtime does, before the container's first instruction.
+    pub(crate) fn loopback_up(&self) {
+        self.ip("link set lo up");
+    }
+
+    /// `ip` in it.
+    pub(crate) fn ip(&self, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.name));
+    }
+
+    /// Lets go of it, as a container runtime does when the container has ended.
+    pub(crate) fn forget(&self) {
+        ip(&format!("netns del {}", self.name));
+    }
+
+    /// Whether the kernel has taken it down.
+    pub(crate) fn is_gone(&self) -> bool {
+        let mut show = Command::new("ip");
+        show.args(format!("-n {} link show {}", self.far, self.outside).split(' '));
+        !show.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
     }
 }
 
@@ -252,6 +323,9 @@ impl From<Listening> for Served {
     }
 }
 
+type Loaded = Result<Ebpf, DivertError>;
+type Load<'a> = Box<dyn FnOnce() -> Loaded + Send + 'a>;
+
 /// Loads the eBPF way, accepts what it diverts, and remembers the origins.
 pub(crate) struct Agent {
     divert: Arc<Ebpf>,
@@ -268,7 +342,13 @@ struct Seen {
 
 impl Agent {
     pub(crate) fn start(lab: &Lab, options: EbpfOptions) -> Self {
-        let divert = Arc::new(lab.inside(|| Ebpf::load(&options)).unwrap_or_else(|error| panic!("{}", chain(&error))));
+        Self::start_in(|work| lab.inside(work), options)
+    }
+
+    /// In the namespace that `inside` runs its work in.
+    pub(crate) fn start_in(inside: impl FnOnce(Load<'_>) -> Loaded, options: EbpfOptions) -> Self {
+        let loaded = inside(Box::new(|| Ebpf::load(&options)));
+        let divert = Arc::new(loaded.unwrap_or_else(|error| panic!("{}", chain(&error))));
         let mut waiting = divert.take_listeners().expect("given out once");
         let mut listeners: Vec<Served> = iter::from_fn(|| waiting.try_recv().ok()).map(Served::from).collect();
         assert_eq!(listeners.len(), 2 * usize::from(PORTS_PER_LISTENER_SET));
@@ -291,7 +371,7 @@ impl Agent {
         Self { divert, seen, stop, acceptor: Some(acceptor) }
     }
 
-    pub(crate) fn divert(&self) -> &Ebpf {
+    pub(crate) fn divert(&self) -> &Arc<Ebpf> {
         &self.divert
     }
 
@@ -330,6 +410,15 @@ impl Agent {
     /// Whether a connection to `destination` was accepted.
     pub(crate) fn has_seen(&self, destination: std::net::SocketAddr) -> bool {
         self.seen.origins().iter().flatten().any(|origin| origin.destination == destination)
+    }
+
+    pub(crate) fn origins(&self) -> Vec<Option<Origin>> {
+        self.seen.origins().clone()
+    }
+
+    /// An origin holds its namespace.
+    pub(crate) fn forget_origins(&self) {
+        self.seen.origins().clear();
     }
 
     pub(crate) fn stop_beating(&self) {

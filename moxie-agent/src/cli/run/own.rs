@@ -105,7 +105,10 @@ async fn opt_in(app: &App, rules: &[Value], cgroup: &Path, clock: &Clock) -> Res
     let saved = app.rules.import(rules).await.map_err(refused)?;
     let target = Target::Cgroup(cgroup.display().to_string());
     let (scopes, now) = (app.scopes.clone(), clock.now());
-    let added = tokio::task::spawn_blocking(move || scopes.add(ScopeSpec { mode: Mode::Observe, ..ScopeSpec::of(target) }, now)).await;
+    let added = tokio::task::spawn_blocking(move || {
+        scopes.add(ScopeSpec { mode: Mode::Observe, ..ScopeSpec::of(target) }, now)
+    })
+    .await;
     let (scope, _) = added
         .map_err(|error| Failure::because("cannot opt the command in", &error))?
         .map_err(|error| Failure::because("cannot opt the command in", &error).next("moxie doctor"))?;

@@ -41,10 +41,25 @@ impl Reach {
     /// Of `namespace`, now.
     pub(super) fn of(namespace: &Namespace) -> io::Result<Self> {
         namespace.run(|| {
-            let v6 = has_address(Ipv6Addr::LOCALHOST.into()) && leads_out_now();
-            Self { v4: has_address(Ipv4Addr::LOCALHOST.into()), v6 }
+            let is_up = loopback_is_up();
+            let v6 = is_up && has_address(Ipv6Addr::LOCALHOST.into()) && leads_out_now();
+            Self { v4: is_up && has_address(Ipv4Addr::LOCALHOST.into()), v6 }
         })
     }
+}
+
+/// Whether the calling thread's namespace has its loopback device up: one that is down keeps its IPv4 address and routes.
+fn loopback_is_up() -> bool {
+    let Ok(socket) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)) else { return false };
+    // SAFETY: all zeroes is a valid value of this structure of numbers and unions of numbers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+        *to = from.cast_signed();
+    }
+    // SAFETY: the call reads the name and writes the flags, both within the structure.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) };
+    // SAFETY: the call has written this member.
+    answer == 0 && i32::from(unsafe { request.ifr_ifru.ifru_flags }) & libc::IFF_UP != 0
 }
 
 /// Whether the calling thread's namespace has a loopback address: whether it would be the source of what is sent to it.

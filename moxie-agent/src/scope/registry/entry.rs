@@ -46,6 +46,12 @@ impl Surroundings {
         self.known.around(self.below(path))
     }
 
+    /// The id of a container whose own cgroup this is, where no runtime has told of it.
+    pub(super) fn stranger<'a>(&self, path: &'a Path) -> Option<&'a str> {
+        let id = cgroup::id_in_name(path).filter(|_| cgroup::is_container(path))?;
+        (!self.known.knows(id)).then_some(id)
+    }
+
     fn below<'a>(&self, path: &'a Path) -> &'a Path {
         self.hierarchy.as_ref().map_or(path, |hierarchy| hierarchy.below(path))
     }

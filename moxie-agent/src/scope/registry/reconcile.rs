@@ -11,10 +11,10 @@ use super::{Admission, ScopeError, Scopes, systemd};
 use crate::chain::Chain;
 use crate::divert::{Attachment, DivertError, Terms};
 use crate::scope::cgroup::{self, CgroupError, Hierarchy};
+use crate::scope::lock;
 use crate::scope::place::{Place, Wanted};
 use crate::scope::spec::{ScopeId, Target};
 use crate::scope::view::Scope;
-use crate::scope::lock;
 
 /// Looks at the host from one question to systemd about a unit that is not found to the next: half a minute.
 const LOOKS_PER_QUESTION: u32 = 30;
@@ -48,7 +48,12 @@ impl Scopes {
     /// started in it is on path from its first connect.
     pub(in crate::scope) fn appeared(&self, path: &Path) {
         let Ok(cgroup_id) = cgroup::id_of(path) else { return };
-        if self.wanted(&self.table.load().entries, path, cgroup_id, &self.surroundings()).is_none() {
+        let around = self.surroundings();
+        if let Some(stranger) = around.stranger(path) {
+            // Nobody listens where there is no runtime.
+            let _ = self.strangers.send(stranger.into());
+        }
+        if self.wanted(&self.table.load().entries, path, cgroup_id, &around).is_none() {
             return;
         }
         let _changing = lock(&self.changing);
@@ -111,7 +116,8 @@ impl Scopes {
         let around = self.surroundings();
         let (mut places, mut gone) = (Vec::new(), Vec::new());
         for place in &table.places {
-            let wanted = place.owners.contains(id).then(|| self.wanted(&entries, &place.path, place.cgroup_id, &around));
+            let wanted =
+                place.owners.contains(id).then(|| self.wanted(&entries, &place.path, place.cgroup_id, &around));
             match wanted {
                 None => places.push(place.clone()),
                 Some(Some(wanted)) => places.push(place.owned_by(wanted.owners)),
