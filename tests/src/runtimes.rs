@@ -32,14 +32,22 @@ pub const RUNTIMES: &[Runtime] = &[
     runtime("wget", "the system's bundle", &["/bin/sh", "DIR/status.sh", "wget"]),
     runtime("git", "`GIT_SSL_CAINFO`, the system's bundle", &["/bin/sh", "DIR/status.sh", "git"]),
     runtime("Python urllib", "`SSL_CERT_FILE`, the system's bundle", &[PYTHON, "DIR/status.py", "urllib"]),
-    runtime("Python requests", "`REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, certifi", &[PYTHON, "DIR/status.py", "requests"]),
+    runtime(
+        "Python requests",
+        "`REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, certifi",
+        &[PYTHON, "DIR/status.py", "requests"],
+    ),
     runtime("Python httpx", "`SSL_CERT_FILE`, certifi", &[PYTHON, "DIR/status.py", "httpx"]),
     runtime("Python aiohttp", "`SSL_CERT_FILE`, the system's bundle", &[PYTHON, "DIR/status.py", "aiohttp"]),
     runtime("Node", "roots compiled in, and `NODE_EXTRA_CA_CERTS`", &["node", "DIR/status.mjs", "fetch"]),
     runtime("Go", "`SSL_CERT_FILE`, the system's bundle", &["DIR/status", "system"]),
     runtime("Java 17", "a key store of its own; `JAVA_TOOL_OPTIONS`", &["java", "-cp", "DIR", "Status"]),
     runtime("Ruby", "`SSL_CERT_FILE`, the system's bundle", &["ruby", "DIR/status.rb"]),
-    runtime("PHP streams", "`openssl.cafile`, `SSL_CERT_FILE`, the system's bundle", &["php", "DIR/status.php", "stream"]),
+    runtime(
+        "PHP streams",
+        "`openssl.cafile`, `SSL_CERT_FILE`, the system's bundle",
+        &["php", "DIR/status.php", "stream"],
+    ),
     runtime("PHP curl", "`curl.cainfo`, the system's bundle", &["php", "DIR/status.php", "curl"]),
     runtime("Perl LWP", "`PERL_LWP_SSL_CA_FILE`, `SSL_CERT_FILE`, the system's bundle", &["perl", "DIR/status.pl"]),
     runtime("Go with a pool of its own", "the program itself", &["DIR/status", "pool"]),
@@ -121,7 +129,8 @@ impl Kit {
     /// # Errors
     /// The file system's.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
-        let entries = fs::read_dir(&self.directory)?.map(|entry| anyhow::Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        let entries =
+            fs::read_dir(&self.directory)?.map(|entry| anyhow::Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         Ok(entries.into_iter().filter(|path| path.is_file()).collect())
     }
 }

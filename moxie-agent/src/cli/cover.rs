@@ -79,7 +79,10 @@ fn detached(source: &Path) -> Result<OwnedFd, Failure> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(rustix::fs::CWD, source, flags);
     tree.map_err(|error| {
-        Failure::because(format_args!("cannot take {name} along (Linux 5.2 and later can)"), &std::io::Error::from(error))
+        Failure::because(
+            format_args!("cannot take {name} along (Linux 5.2 and later can)"),
+            &std::io::Error::from(error),
+        )
     })
 }
 

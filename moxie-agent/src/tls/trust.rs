@@ -291,11 +291,7 @@ fn chosen(
 }
 
 /// PHP's own settings win over `SSL_CERT_FILE`, and one more directory of settings is read last.
-fn add_php(
-    trust: &mut Trust,
-    place: Place<'_>,
-    preset: &impl Fn(&str) -> Option<String>,
-) -> Result<Piece, TrustError> {
+fn add_php(trust: &mut Trust, place: Place<'_>, preset: &impl Fn(&str) -> Option<String>) -> Result<Piece, TrustError> {
     let bundle = trust.variable("SSL_CERT_FILE").unwrap_or_default();
     let settings = format!("openssl.cafile = \"{bundle}\"\ncurl.cainfo = \"{bundle}\"\n");
     // An empty element stands for the directory compiled into PHP.

@@ -43,7 +43,10 @@ fn the_table_in_the_docs_is_what_clients_do() -> Result<()> {
         std::fs::write(FILE, &measured)?;
     }
     let told = std::fs::read_to_string(FILE).unwrap_or_default();
-    ensure!(told == measured, "docs/trust-table.md says:\n{told}\nMOXIE_WRITE_TABLE=1 writes what was measured:\n{measured}");
+    ensure!(
+        told == measured,
+        "docs/trust-table.md says:\n{told}\nMOXIE_WRITE_TABLE=1 writes what was measured:\n{measured}"
+    );
     Ok(())
 }
 
@@ -123,15 +126,15 @@ fn by_unit(kit: &Kit) -> Result<Vec<bool>> {
 /// Why a client cannot be reached in a way.
 fn reason(runtime: &Runtime, way: usize) -> Option<&'static str> {
     match (runtime.name, way) {
-        ("Go with a pool of its own" | "Node that hands `ca` over" | "curl with `--cacert`", _) => {
-            Some("The program brings its own roots; no setting of the process reaches them. Rules can act on the connection only.")
-        }
+        ("Go with a pool of its own" | "Node that hands `ca` over" | "curl with `--cacert`", _) => Some(
+            "The program brings its own roots; no setting of the process reaches them. Rules can act on the connection only.",
+        ),
         ("Node", RUNNING) => Some(
             "Its roots are compiled in, and the variable that adds to them is read at start: make the container anew with the variables.",
         ),
-        ("Java 17", RUNNING) => {
-            Some("It reads a key store, no PEM, and the variable that names another is read at start: make the container anew with it.")
-        }
+        ("Java 17", RUNNING) => Some(
+            "It reads a key store, no PEM, and the variable that names another is read at start: make the container anew with it.",
+        ),
         _ => None,
     }
 }

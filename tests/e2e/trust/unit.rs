@@ -120,7 +120,9 @@ fn a_unit_starts_though_moxies_files_are_gone_and_what_is_not_moxies_stays() -> 
 #[test]
 fn the_drop_in_that_is_printed_works_as_the_one_that_is_installed() -> Result<()> {
     let host = host_with_agent(&Kit::make()?)?;
-    let calls = format!("for url in {MOCKED} {OTHER}; do sh {PROGRAMS}/status.sh curl $url; java -cp {PROGRAMS} Status $url; done\n");
+    let calls = format!(
+        "for url in {MOCKED} {OTHER}; do sh {PROGRAMS}/status.sh curl $url; java -cp {PROGRAMS} Status $url; done\n"
+    );
     host.write("/opt/plain.sh", &calls)?;
     host.unit("plain.service", &service("plain", "Type=oneshot\n", "/bin/sh /opt/plain.sh"))?;
     let printed = host.must(&["moxie", "ca", "env", "--systemd"])?;

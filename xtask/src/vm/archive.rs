@@ -136,7 +136,10 @@ mod tests {
         assert_eq!(bytes.len() % 4, 0);
         let text = String::from_utf8(bytes).unwrap();
         let at = |needle: &str| text.find(needle).unwrap();
-        assert!(at("a\0") < at("a/file\0") && at("a/file\0") < at("link\0") && at("link\0") < at("TRAILER!!!\0"), "{text:?}");
+        assert!(
+            at("a\0") < at("a/file\0") && at("a/file\0") < at("link\0") && at("link\0") < at("TRAILER!!!\0"),
+            "{text:?}"
+        );
         for magic in text.match_indices("070701").map(|(at, _)| at) {
             assert_eq!(magic % 4, 0, "{text:?}");
         }

@@ -79,7 +79,8 @@ impl Apt {
             fs::create_dir_all(home.join(directory))?;
         }
         let home = home.canonicalize()?;
-        let source = format!("Types: deb\nURIs: {}\nSuites: {suite}\nComponents: main\nArchitectures: amd64\n", mirror()?);
+        let source =
+            format!("Types: deb\nURIs: {}\nSuites: {suite}\nComponents: main\nArchitectures: amd64\n", mirror()?);
         fs::write(home.join("debian.sources"), source)?;
         fs::write(home.join("status"), "")?;
         Ok(Self { home })
@@ -99,7 +100,9 @@ impl Apt {
             apt.arg("-o").arg(format!("{option}={}", self.home.join(path).display()));
         }
         // As root, apt would fetch as a user who may not write here.
-        for option in ["APT::Sandbox::User=", "APT::Architecture=amd64", "Acquire::Languages=none", "Acquire::Retries=3"] {
+        for option in
+            ["APT::Sandbox::User=", "APT::Architecture=amd64", "Acquire::Languages=none", "Acquire::Retries=3"]
+        {
             apt.args(["-o", option]);
         }
         apt.args(arguments);
@@ -156,7 +159,14 @@ impl Apt {
 /// The mirror of Debian that this machine's own apt uses.
 fn mirror() -> Result<String> {
     let mut targets = program("apt-get");
-    targets.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Label: Debian"]);
+    targets.args([
+        "indextargets",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+        "Origin: Debian",
+        "Label: Debian",
+    ]);
     let mirrors = command::read(targets)?;
     let first = mirrors.lines().next().map(str::to_owned);
     first.context("this machine's apt knows no mirror of Debian; on Debian, `apt-get update` makes it known")

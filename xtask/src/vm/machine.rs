@@ -72,7 +72,18 @@ impl Machine {
     fn boot(image: &Path, file_system: &Path, log: &Path) -> Result<Self> {
         let mut qemu = program(QEMU);
         qemu.args(["-accel", Accelerator::here().name(), "-cpu", "max", "-smp", "2", "-m", MEGABYTES]);
-        qemu.args(["-nodefaults", "-no-reboot", "-nic", "none", "-display", "none", "-monitor", "none", "-serial", "stdio"]);
+        qemu.args([
+            "-nodefaults",
+            "-no-reboot",
+            "-nic",
+            "none",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "stdio",
+        ]);
         qemu.arg("-kernel").arg(image).arg("-initrd").arg(file_system).args(["-append", COMMAND_LINE]);
         let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let (qemu, lines) = start(qemu, &log)?;

@@ -68,7 +68,8 @@ fn step(name: &str, filters: &[&str]) -> Step {
 
 /// Builds what the steps need. `MOXIE_BIN` names an agent other than the built one.
 pub(super) fn build(steps: Vec<Step>) -> Result<Built> {
-    let mut build = cargo(&["test", "--quiet", "--no-run", "--message-format", "json", "-p", "moxie-agent", "-p", "moxie-tests"]);
+    let mut build =
+        cargo(&["test", "--quiet", "--no-run", "--message-format", "json", "-p", "moxie-agent", "-p", "moxie-tests"]);
     build.args(["--bin", "moxie", "--bin", "demo"]);
     for step in &steps {
         build.args(["--test", &step.name]);

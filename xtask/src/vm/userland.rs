@@ -19,8 +19,8 @@ const HOME: &str = "/moxie";
 
 /// What the tests, their clients and `init.sh` start.
 const PROGRAMS: [&str; 26] = [
-    "bpftool", "busybox", "cat", "curl", "dmesg", "env", "id", "ip", "kmod", "ls", "mkdir", "mktemp", "mount", "nft", "node",
-    "openssl", "python3", "rm", "seq", "setpriv", "sh", "sleep", "sysctl", "timeout", "true", "unshare",
+    "bpftool", "busybox", "cat", "curl", "dmesg", "env", "id", "ip", "kmod", "ls", "mkdir", "mktemp", "mount", "nft",
+    "node", "openssl", "python3", "rm", "seq", "setpriv", "sh", "sleep", "sysctl", "timeout", "true", "unshare",
 ];
 /// Python modules that clients import beside the language's own.
 const PYTHON_MODULES: &str = "requests, httpx";
@@ -54,7 +54,8 @@ pub(super) fn add_modules(archive: &mut Archive, modules: &Path) -> Result<()> {
     let release = modules.file_name().context("a kernel's modules have no directory")?;
     let inside = Path::new("/usr/lib/modules").join(release);
     let index = fs::read_dir(modules)?.filter_map(|entry| Some(entry.ok()?.path()));
-    let index = index.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("modules.")));
+    let index =
+        index.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("modules.")));
     let wanted = MODULES.iter().flat_map(|directory| below(&modules.join(directory)));
     for path in index.chain(wanted) {
         archive.file(inside.join(path.strip_prefix(modules)?), &path)?;
@@ -196,7 +197,8 @@ fn find(name: &str) -> Result<PathBuf> {
 
 /// The path without links in its directories: inside, those are directories.
 fn settled(path: &Path) -> Result<PathBuf> {
-    let (parent, name) = path.parent().zip(path.file_name()).with_context(|| format!("{} is no file", path.display()))?;
+    let (parent, name) =
+        path.parent().zip(path.file_name()).with_context(|| format!("{} is no file", path.display()))?;
     Ok(parent.canonicalize()?.join(name))
 }
 

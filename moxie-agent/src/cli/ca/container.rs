@@ -126,7 +126,8 @@ fn enter(pid: u32, binds: &[Bind], uncover: &[PathBuf]) -> Result<(), Failure> {
 
 pub(super) fn uninstall(name: &str, trust: &Path) -> Result<(), Failure> {
     let known = names(trust).into_iter().filter_map(|id| Record::read(&record_file(&id, trust)));
-    let recorded = known.into_iter().find(|record| record.name == name || record.id.as_ref().is_some_and(|id| is_id(name, id)));
+    let recorded =
+        known.into_iter().find(|record| record.name == name || record.id.as_ref().is_some_and(|id| is_id(name, id)));
     let found = runtime::find(name);
     let id = match (&recorded, &found) {
         (Some(record), _) => record.id.clone().unwrap_or_default(),

@@ -91,7 +91,8 @@ pub(super) fn any_container(trust: &Path) -> PathBuf {
 /// Made of the host's roots, since nothing is known of an image before it runs.
 pub(super) fn for_any_container(authority: &str, trust: &Path) -> Result<Trust, Failure> {
     let dir = any_container(trust);
-    let mut prepared = prepare(Place { dir: &dir, shown: Path::new(super::SHOWN), view: &View::Host }, authority, |_| None)?;
+    let mut prepared =
+        prepare(Place { dir: &dir, shown: Path::new(super::SHOWN), view: &View::Host }, authority, |_| None)?;
     let bundle = dir.join("bundle.pem");
     prepared.binds = IMAGE_BUNDLES.iter().map(|over| (bundle.clone(), PathBuf::from(over))).collect();
     Ok(prepared)
@@ -113,9 +114,9 @@ fn quoted(value: &str) -> String {
 }
 
 fn options(mounts: &[(PathBuf, PathBuf)], set: &Trust) -> String {
-    let mounts = mounts.iter().map(|(host, inside)| {
-        format!("--volume {}", quoted(&format!("{}:{}:ro", host.display(), inside.display())))
-    });
+    let mounts = mounts
+        .iter()
+        .map(|(host, inside)| format!("--volume {}", quoted(&format!("{}:{}:ro", host.display(), inside.display()))));
     let variables = set.variables.iter().map(|(name, value)| format!("--env {}", quoted(&format!("{name}={value}"))));
     mounts.chain(variables).collect::<Vec<_>>().join(" \\\n")
 }
@@ -132,9 +133,9 @@ fn compose(services: &[String], mounts: &[(PathBuf, PathBuf)], set: &Trust) -> S
             format!("      - {{type: bind, source: {host}, target: {inside}, read_only: true}}\n")
         })
         .collect();
-    let services = services.iter().map(|service| {
-        format!("  {}:\n    environment:\n{variables}    volumes:\n{mounts}", text(service))
-    });
+    let services = services
+        .iter()
+        .map(|service| format!("  {}:\n    environment:\n{variables}    volumes:\n{mounts}", text(service)));
     format!("# docker compose -f compose.yaml -f THIS_FILE up --detach\nservices:\n{}", services.collect::<String>())
 }
 
@@ -172,7 +173,11 @@ mod tests {
     #[test]
     fn compose_gets_every_service_and_no_variable_of_its_own() {
         let text = compose(&["web".into(), "worker".into()], &mounts(&set(), Path::new("/t")), &set());
-        assert_eq!(text.matches("    environment:\n      A: \"it's $$x\"\n      B: \"-Da=\\\"b\\\"\"\n").count(), 2, "{text}");
+        assert_eq!(
+            text.matches("    environment:\n      A: \"it's $$x\"\n      B: \"-Da=\\\"b\\\"\"\n").count(),
+            2,
+            "{text}"
+        );
         assert!(text.contains("  \"web\":\n") && text.contains("  \"worker\":\n"), "{text}");
         assert!(text.contains("{type: bind, source: \"/t\", target: \"/etc/moxie/trust\", read_only: true}"), "{text}");
     }

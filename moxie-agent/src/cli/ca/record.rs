@@ -61,7 +61,8 @@ impl Record {
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| Failure::because("no record can be made", &error))?;
+        let text =
+            serde_json::to_string_pretty(self).map_err(|error| Failure::because("no record can be made", &error))?;
         write_private(path, &text)
     }
 }

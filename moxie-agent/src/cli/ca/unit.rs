@@ -108,12 +108,7 @@ pub(super) fn plain_drop_in(prepared: &Trust, dir: &Path) -> Result<String, Fail
 }
 
 /// Writes the trust set, the variables and the record, and gives the drop-in's text.
-fn prepare(
-    service: &Service,
-    options: Options,
-    authority: &str,
-    trust: &Path,
-) -> Result<(Trust, String), Failure> {
+fn prepare(service: &Service, options: Options, authority: &str, trust: &Path) -> Result<(Trust, String), Failure> {
     if let Some(root) = &service.root {
         return Err(Failure::failed(format!("{} runs in a root of its own, {root}", service.name))
             .next("add the output of `moxie ca show` to the roots in there"));
@@ -141,7 +136,8 @@ fn prepare(
         (Freshness::Unchanged, Some(before)) => before.changed,
         _ => Moment::now(),
     };
-    Record { name: service.name.clone(), preset: found.variables, changed, ..Record::default() }.write(&files.record)?;
+    Record { name: service.name.clone(), preset: found.variables, changed, ..Record::default() }
+        .write(&files.record)?;
     let lines = drop_in_lines(service, &prepared, &files)?;
     Ok((prepared, lines))
 }
@@ -282,7 +278,8 @@ fn item(name: &str, authority: &str, trust: &Path) -> Item {
     item.files.extend(files.dir.exists().then(|| files.dir.clone()));
     let again = format!("moxie ca install --unit {name}");
     if found.is_empty() {
-        let (detail, next) = ("its drop-in is gone, as after a reboot", format!("{again}, or moxie ca uninstall --unit {name}"));
+        let (detail, next) =
+            ("its drop-in is gone, as after a reboot", format!("{again}, or moxie ca uninstall --unit {name}"));
         return item.found(State::Gone, detail, Some(next));
     }
     let record = Record::read(&files.record).unwrap_or_default();
@@ -299,7 +296,9 @@ fn item(name: &str, authority: &str, trust: &Path) -> Item {
             item.found(State::Restart, "the running process began before it", Some(next))
         }
         Ok(Some(_)) => item.found(State::Ok, "in effect", None),
-        Ok(None) => item.found(State::Gone, "systemd knows no such unit", Some(format!("moxie ca uninstall --unit {name}"))),
+        Ok(None) => {
+            item.found(State::Gone, "systemd knows no such unit", Some(format!("moxie ca uninstall --unit {name}")))
+        }
         Err(failure) => item.found(State::Unknown, failure.what(), None),
     }
 }

@@ -52,7 +52,10 @@ pub(super) fn effective(
     for (name, value) in running(service).into_iter().filter(|(name, value)| wanted(name) && !value.contains(&*text)) {
         if !variables.contains_key(&name) {
             let says = format!("the running process has {name}={value}, which its unit does not say");
-            notes.push(format!("{says}: if a script sets it, the script wins, and has to name a file in {}", dir.display()));
+            notes.push(format!(
+                "{says}: if a script sets it, the script wins, and has to name a file in {}",
+                dir.display()
+            ));
             variables.insert(name, value);
         }
     }
@@ -123,7 +126,8 @@ mod tests {
     #[test]
     fn a_file_is_read_as_systemd_reads_it() {
         let text = "# comment\n ; too\nA=b c  \nB=\"x \\\"y\\\" \\n $z\"\nC='it''s \\q'\nD=one\\\n two\nE=a\\ b\nnothing\nF=\n";
-        let expected = [("A", "b c"), ("B", "x \"y\" \\n $z"), ("C", "its \\q"), ("D", "one two"), ("E", "a b"), ("F", "")];
+        let expected =
+            [("A", "b c"), ("B", "x \"y\" \\n $z"), ("C", "its \\q"), ("D", "one two"), ("E", "a b"), ("F", "")];
         assert_eq!(parse(text), pairs(&expected));
     }
 
