@@ -8,7 +8,7 @@ use moxie_tests::Lab;
 use moxie_tests::lab::{Place, Run, process};
 use moxie_tests::runtimes::{Kit, RUNTIMES, Runtime, took_429};
 
-use super::{MOCKED, PROGRAMS, host_with_agent, moxie, must, rule, service};
+use super::{MOCKED, PROGRAMS, host_with_agent, moxie, must, on_path, rule, service};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/trust-table.md");
 /// The ways, in the order of the columns.
@@ -63,27 +63,46 @@ fn in_lab(kit: &Kit) -> Result<Vec<[bool; 3]>> {
     install.envs(podman.variables().iter().map(|(name, value)| (name, value)));
     must(install, &["ca", "install", "--container", "running"])?;
 
+    // One container for all: starting it takes longer than the calls.
+    let new = on_path(lab.origins(), agent.rest(), |_| {
+        podman.run(&["--device", "moxie.dev/ca=all"], kit.directory(), &one_after_the_other(kit))
+    })?;
+    let new: Vec<&str> = new.stdout.split(NEXT).skip(1).collect();
+    ensure!(new.len() == RUNTIMES.len(), "{new:?}");
     let mut rows = Vec::new();
-    for runtime in RUNTIMES {
+    for (runtime, new) in RUNTIMES.iter().zip(new) {
         let call = runtime.call(kit.directory(), MOCKED);
         let [program, words @ ..] = call.as_slice() else { anyhow::bail!("no program") };
-        let mut bare = lab.bare_command(program, Place::Inside)?;
-        bare.args(words);
-        let bare = process::run(bare)?;
-        ensure!(!took_429(&bare), "{} trusts Moxie as it is: {bare:?}", runtime.name);
-        let run = Run::of(moxie(&agent)?, &["--rule", "* api.customer.io/.* -> 429"], &call)?.finished;
-        let new = podman.run(&["--device", "moxie.dev/ca=all"], kit.directory(), &call)?;
-        let running = podman.exec("running", &call)?;
-        rows.push([run, new, running].map(|done| told(runtime, &done)));
+        let bare = on_path(lab.origins(), agent.rest(), |_| {
+            let mut bare = lab.bare_command(program, Place::Inside)?;
+            bare.args(words);
+            process::run(bare)
+        })?;
+        ensure!(!took_429(&bare.stdout), "{} trusts Moxie as it is: {bare:?}", runtime.name);
+        let run = on_path(lab.origins(), agent.rest(), |_| Run::of(moxie(&agent)?, &[], &call))?.finished;
+        let running = on_path(lab.origins(), agent.rest(), |_| podman.exec("running", &call))?;
+        let printed =
+            [(&run.stdout, &run.stderr), (&new.to_owned(), &String::new()), (&running.stdout, &running.stderr)];
+        rows.push(printed.map(|(out, err)| told(runtime, out, err)));
     }
     Ok(rows)
 }
 
-fn told(runtime: &Runtime, done: &process::Finished) -> bool {
-    let took = took_429(done);
+/// What a shell prints before each call.
+const NEXT: &str = "--next--\n";
+
+/// One shell that makes every client's call.
+fn one_after_the_other(kit: &Kit) -> Vec<String> {
+    let calls = RUNTIMES.iter().map(|runtime| runtime.call(kit.directory(), MOCKED).join("' '"));
+    let lines = calls.map(|call| format!("printf %s '{NEXT}'; '{call}' 2>&1\n"));
+    vec!["/bin/sh".into(), "-c".into(), lines.collect()]
+}
+
+fn told(runtime: &Runtime, out: &str, err: &str) -> bool {
+    let took = took_429(out);
     if !took {
         // A test that passes does not show this.
-        eprintln!("{} does not trust Moxie: {done:?}", runtime.name);
+        eprintln!("{} does not trust Moxie: {out}{err}", runtime.name);
     }
     took
 }
@@ -98,27 +117,21 @@ fn by_unit(kit: &Kit) -> Result<Vec<bool>> {
         let start = if start.starts_with('/') { start } else { format!("/usr/bin/{start}") };
         host.unit(&format!("{name}.service"), &service(name, "Type=oneshot\n", &start))?;
     }
-    let start: Vec<&str> = ["systemctl", "start"].into_iter().chain(names.iter().map(String::as_str)).collect();
-    let outcome = |name: &String| {
-        let text = |end: &str| std::fs::read_to_string(host.path(&format!("/run/{name}.{end}")));
-        anyhow::Ok((text("out")?, text("err")?))
+    let rest = host.rest();
+    let outcome = |name: &str| {
+        on_path(host.origins(), &rest, |_| {
+            // A client that does not trust fails, and so does its unit.
+            host.run(&["systemctl", "start", name])?;
+            let text = |end: &str| std::fs::read_to_string(host.path(&format!("/run/{name}.{end}")));
+            Ok((text("out")?, text("err")?))
+        })
     };
-    // Clients that do not trust fail, and so do their units.
-    host.run(&start)?;
-    for (runtime, name) in RUNTIMES.iter().zip(&names) {
-        let (out, _) = outcome(name)?;
-        ensure!(!out.contains("429"), "{} trusts Moxie as it is: {out}", runtime.name);
-    }
-    for name in &names {
-        host.must(&["moxie", "ca", "install", "--unit", name])?;
-    }
-    host.run(&start)?;
     let rows = RUNTIMES.iter().zip(&names).map(|(runtime, name)| {
+        let (out, _) = outcome(name)?;
+        ensure!(!took_429(&out), "{} trusts Moxie as it is: {out}", runtime.name);
+        host.must(&["moxie", "ca", "install", "--unit", name])?;
         let (out, err) = outcome(name)?;
-        if !out.contains("429") {
-            eprintln!("{} as a unit does not trust Moxie: {out}{err}", runtime.name);
-        }
-        Ok(out.contains("429"))
+        Ok(told(runtime, &out, &err))
     });
     rows.collect()
 }
