@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::{self, cargo};
-use crate::{setup, tidy};
+use crate::{setup, tidy, vm};
 
 /// Where each step's output is kept.
 const LOGS: &str = "target/xtask";
@@ -44,6 +44,7 @@ pub(crate) fn run() -> Result<()> {
     let build = cargo(&["build", "-p", "moxie-agent", "--bin", "moxie"]);
     if summary.command("build", build) == Came::Passed {
         code(&mut summary)?;
+        kernels(&mut summary);
     }
     summary.tell()
 }
@@ -79,6 +80,18 @@ fn code(summary: &mut Summary) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The core of the end-to-end tests on the oldest and the newest kernel: what one verifier takes, another may refuse.
+fn kernels(summary: &mut Summary) {
+    for kernel in [vm::OLDEST, vm::NEWEST] {
+        let step = format!("kernel {kernel} in a virtual machine");
+        if command::is_installed("apt-get") {
+            summary.own(&step, || vm::core(kernel));
+        } else {
+            summary.skipped(&step);
+        }
+    }
 }
 
 fn with(mut command: Command, arguments: &[&str]) -> Command {
@@ -139,7 +152,9 @@ impl Summary {
         let took: Duration = self.lines.iter().map(|line| line.took).sum();
         println!("\n{passed} passed, {failed} failed, {skipped} not done, in {:.0} s", took.as_secs_f64());
         if skipped > 0 {
-            println!("Not done: what needs the real kernel needs root. As root, or by sudo: cargo xtask test");
+            println!(
+                "Not done: what needs the real kernel needs root (as root, or by sudo: cargo xtask test); other kernels need Debian."
+            );
         }
         if failed > 0 || (skipped > 0 && command::is_ci()) {
             let wanting = self.lines.iter().filter(|line| line.result != Came::Passed);

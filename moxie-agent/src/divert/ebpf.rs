@@ -179,7 +179,9 @@ impl Divert for Ebpf {
 
     fn listener_addresses(&self) -> Vec<SocketAddr> {
         let first = self.first_listener_port();
-        listeners::ports(first).flat_map(|port| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]).collect()
+        listeners::ports(first)
+            .flat_map(|port| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()])
+            .collect()
     }
 
     fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {

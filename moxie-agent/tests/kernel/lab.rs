@@ -129,10 +129,15 @@ impl Lab {
                 let listener = within(namespace, || TcpListener::bind(("::", port))).unwrap();
                 let stop = Arc::clone(&self.stop);
                 self.servers.push(thread::spawn(move || {
-                    accept_from(&mut vec![listener], &stop, |_| {}, |mut stream, _| {
-                        // A client that has gone already wants no answer.
-                        let _ = stream.write_all(DIRECT.as_bytes());
-                    });
+                    accept_from(
+                        &mut vec![listener],
+                        &stop,
+                        |_| {},
+                        |mut stream, _| {
+                            // A client that has gone already wants no answer.
+                            let _ = stream.write_all(DIRECT.as_bytes());
+                        },
+                    );
                 }));
             }
         }
@@ -346,7 +351,9 @@ impl Agent {
     }
 
     /// In the namespace that `inside` runs its work in.
-    pub(crate) fn start_in(inside: impl FnOnce(Load<'_>) -> Loaded, options: EbpfOptions) -> Self {
+    pub(crate) fn start_in(inside: impl FnOnce(Load<'_>) -> Loaded, mut options: EbpfOptions) -> Self {
+        // An agent that gets no processor for a second fails open, as it should; that is not what most tests are about.
+        options.max_beat_age *= patience();
         let loaded = inside(Box::new(|| Ebpf::load(&options)));
         let divert = Arc::new(loaded.unwrap_or_else(|error| panic!("{}", chain(&error))));
         let mut waiting = divert.take_listeners().expect("given out once");

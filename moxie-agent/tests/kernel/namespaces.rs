@@ -241,7 +241,7 @@ fn upstream_sockets_are_the_callers_in_all_but_the_process() {
     let dialled = runtime.block_on(upstream.dial(&origin)).unwrap();
     assert_eq!(dialled.local_addr().unwrap().ip(), "10.9.20.2".parse::<std::net::IpAddr>().unwrap());
     assert_eq!(getsockopt(&dialled, sockopt::Mark).unwrap(), 77);
-    assert_eq!(getsockopt(&dialled, sockopt::IpTos).unwrap(), 40);
+    assert_eq!(getsockopt(&dialled, sockopt::Ipv4Tos).unwrap(), 40);
 
     eventually("the route", || client.ask(&format!("tcp {V6}")) == said(DIVERTED, V6));
     assert_eq!(client.ask(&format!("tcp {V6} tos=40")), said(DIVERTED, V6));

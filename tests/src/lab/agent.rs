@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +16,9 @@ use crate::{bounds, wait};
 
 /// Where the lab's agents offer the admin API over TCP, inside the clients' namespace.
 pub const ADMIN: &str = "127.0.0.1:8480";
+
+/// What agents have unless they are told otherwise.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// An agent that runs; stopped when dropped, and then its log is printed: who is not interested stops it.
 #[derive(Debug)]
@@ -48,6 +52,12 @@ impl Lab {
     /// Ends come soon, though clients keep their connections.
     fn configuration(&self, settings: &str) -> Result<PathBuf> {
         let path = self.files().join("moxie.toml");
+        // An agent that gets no processor for as long as this fails open, as it should; that is not what most tests are about.
+        let heartbeat = format!("[divert]\nheartbeat = \"{}s\"\n", wait::patient(HEARTBEAT).as_secs());
+        let settings = match settings.split_once("[divert]\n") {
+            Some((before, after)) => format!("{before}{heartbeat}{after}"),
+            None => format!("{settings}\n{heartbeat}"),
+        };
         fs::write(&path, format!("[drain]\ntimeout = \"1s\"\n{settings}"))?;
         Ok(path)
     }

@@ -3,7 +3,7 @@
 # Every line for the host begins with `moxie-vm:`.
 export PATH=/usr/sbin:/usr/bin:/usr/local/bin HOME=/root TMPDIR=/tmp LANG=C.UTF-8 MOXIE_BIN=/moxie/moxie
 # What is skipped inside has failed; and what is emulated takes its time.
-export CI=true MOXIE_TEST_PATIENCE=6
+export CI=true MOXIE_TEST_PATIENCE=10
 
 fail() { # what was refused; the machine ends here
     echo "moxie-vm: broken $1"

@@ -47,18 +47,27 @@ impl Accelerator {
 /// Boots, and hands every event to `told`, until the machine says that it is done. Its serial line is kept in `log`.
 ///
 /// # Errors
-/// The machine ends before, or says nothing for longer than `silence`.
+/// The machine ends before, says nothing for too long, is not done in time, or `told` objects.
 pub(super) fn run(
     image: &Path,
     file_system: &Path,
     log: &Path,
-    silence: Duration,
-    mut told: impl FnMut(Event),
+    bounds: &Bounds,
+    mut told: impl FnMut(Event) -> Result<()>,
 ) -> Result<()> {
     let mut machine = Machine::boot(image, file_system, log)?;
-    let ended = machine.listen(silence, &mut told);
+    let ended = machine.listen(bounds, &mut told);
     machine.end();
     ended.with_context(|| format!("{}\nall of it is in {}", last_lines(log), log.display()))
+}
+
+/// How long a machine may take.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    /// From one line to the next.
+    pub(super) silence: Duration,
+    /// From its start to its end.
+    pub(super) whole: Duration,
 }
 
 struct Machine {
@@ -90,18 +99,24 @@ impl Machine {
         Ok(Self { qemu, lines, log, begun: command::now() })
     }
 
-    fn listen(&mut self, silence: Duration, told: &mut impl FnMut(Event)) -> Result<()> {
+    fn listen(&mut self, bounds: &Bounds, told: &mut impl FnMut(Event) -> Result<()>) -> Result<()> {
         let mut console = Console::default();
         loop {
-            let line = match self.lines.recv_timeout(silence) {
+            let left = bounds.whole.saturating_sub(self.begun.elapsed());
+            let line = match self.lines.recv_timeout(bounds.silence.min(left)) {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Disconnected) => bail!("the machine ended before its tests did"),
-                Err(RecvTimeoutError::Timeout) => bail!("the machine has said nothing for {} s", silence.as_secs()),
+                Err(RecvTimeoutError::Timeout) if left < bounds.silence => {
+                    bail!("the machine is not done after {} s", bounds.whole.as_secs())
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("the machine has said nothing for {} s", bounds.silence.as_secs())
+                }
             };
             writeln!(self.log, "{:>7.1} {line}", self.begun.elapsed().as_secs_f64())?;
             match console.read(&line)? {
                 Some(Event::Done) => return Ok(()),
-                Some(event) => told(event),
+                Some(event) => told(event)?,
                 None => (),
             }
         }

@@ -22,7 +22,7 @@ const LEFT_OUT: [(&str, &str); 2] = [
 /// None named: all of them.
 const CORE: [(&str, &[&str]); 3] = [
     ("kernel", &[]),
-    ("safety", &["a_process_outside_is_never_touched", "kill_9_under_load_fails_no_connect"]),
+    ("safety", &["a_process_outside_is_never_touched", "children_of_an_opted_in_cgroup"]),
     ("wire", &["ipv6_is_mocked_and_passed_on"]),
 ];
 

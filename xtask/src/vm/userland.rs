@@ -22,6 +22,8 @@ const PROGRAMS: [&str; 26] = [
     "bpftool", "busybox", "cat", "curl", "dmesg", "env", "id", "ip", "kmod", "ls", "mkdir", "mktemp", "mount", "nft",
     "node", "openssl", "python3", "rm", "seq", "setpriv", "sh", "sleep", "sysctl", "timeout", "true", "unshare",
 ];
+/// The Python whose modules setup installs.
+const PYTHON: &str = "/usr/bin/python3";
 /// Python modules that clients import beside the language's own.
 const PYTHON_MODULES: &str = "requests, httpx";
 /// Files and directories as they are on this host.
@@ -184,9 +186,6 @@ impl Image {
         self.libraries_of(path)
     }
 }
-
-/// The Python whose modules setup installs.
-const PYTHON: &str = "/usr/bin/python3";
 
 /// Where a program is: the distribution's first, since another Python or Node may come first in the path.
 fn find(name: &str) -> Result<PathBuf> {

@@ -97,11 +97,7 @@ impl<'a> Target<'a> {
         attached.and_then(|id| program.take_link(id)).map_err(|error| self.refused(name, error))
     }
 
-    fn sock_addrs(
-        &self,
-        object: &mut Object,
-        names: &[&'static str],
-    ) -> Result<Vec<CgroupSockAddrLink>, DivertError> {
+    fn sock_addrs(&self, object: &mut Object, names: &[&'static str]) -> Result<Vec<CgroupSockAddrLink>, DivertError> {
         names.iter().map(|name| self.sock_addr(object, name)).collect()
     }
 
