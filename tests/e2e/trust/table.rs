@@ -29,6 +29,9 @@ in each way, against a rule that answers 429. It fails where this page says some
 ";
 const TAIL: &str = "
 .NET is not measured: Debian does not package it. It documents `SSL_CERT_FILE`, which the first three ways set.
+
+Debian's certifi is the system's bundle. One that pip installed is a file of its own: it is reached by the variables, so not in a running
+container.
 ";
 
 #[test]

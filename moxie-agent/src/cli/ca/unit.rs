@@ -137,8 +137,7 @@ fn prepare(service: &Service, options: Options, authority: &str, trust: &Path) -
     }
     let files = Files::of(&service.name, trust);
     let manager = systemctl::manager_environment()?;
-    let found =
-        environment::effective(service, manager, &files.environment, &files.dir, |name| trust::is_variable(name));
+    let found = environment::effective(service, manager, &files.environment, &files.dir, trust::is_variable);
     found.notes.iter().for_each(|text| note(text));
     let place = Place { dir: &files.dir, shown: &files.dir, view: &View::Host };
     let mut prepared = trust::prepare_at(place, authority, |name| found.variables.get(name).cloned())
