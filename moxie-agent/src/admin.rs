@@ -4,6 +4,7 @@
 //! Around every handler: [`envelope`] (request id, headers, problems), then [`access`] (who may).
 
 pub mod access;
+pub mod divert;
 mod docs;
 mod events;
 mod legacy;
@@ -46,6 +47,7 @@ use crate::journal::Journal;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
 use crate::store::Store;
+use crate::switchboard::Switchboard;
 use crate::telemetry::Metrics;
 use crate::ui;
 use problem::{PROBLEM_JSON, Pending, Refusal};
@@ -73,7 +75,9 @@ pub struct AdminState {
     pub learned: Arc<Learned>,
     /// What followers are told.
     pub events: Events,
-    /// The way on path; holds the kill switch.
+    /// The kill switch and the address lists.
+    pub switchboard: Arc<Switchboard>,
+    /// The way on path.
     pub divert: Arc<dyn Divert>,
     /// Where scopes are written down.
     pub store: Arc<dyn Store>,
@@ -134,6 +138,7 @@ fn resources() -> (Router<Arc<AdminState>>, OpenApi) {
         .merge(scopes::router())
         .merge(traffic::router())
         .merge(events::router())
+        .merge(divert::router())
         .merge(status::router())
         .merge(refusals::router())
         .merge(probes::router())

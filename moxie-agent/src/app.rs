@@ -116,6 +116,8 @@ pub struct App {
     pub authority_pem: String,
     /// The way on path, and why not the ones that were tried before it; for people, on one line.
     pub on_path: String,
+    /// Where clients have to be told to connect, if the way on path wants that.
+    pub door: Option<SocketAddr>,
     warnings: Vec<String>,
     writer: Writer,
     store: Arc<dyn Store>,
@@ -152,6 +154,9 @@ impl App {
         descriptors::raise();
         make_state_dir(state.root())?;
         let parts = Parts::build(divert, &config, &state, &store, admin, clock).await?;
+        if parts.divert.door().is_some() {
+            parts.scopes.welcome_guests();
+        }
         let own = parts::own_sockets(&*parts.divert, admin, &config);
         let cx = Arc::new(parts.context(&config, own)?);
         accept::serve(&cx).map_err(AppError::Accept)?;
@@ -162,7 +167,8 @@ impl App {
         if admin == AdminDoors::Open {
             parts.open_doors(&config, &state, Arc::clone(&ready), &admin_drain).await?;
         }
-        let warnings = parts.restore_scopes().await;
+        let mut warnings = parts.troubles.clone();
+        warnings.extend(parts.restore_scopes().await);
         parts.keep_scopes_fresh(&admin_drain);
         if admin == AdminDoors::Open {
             parts.follow_runtimes(&config, &admin_drain);
@@ -186,6 +192,7 @@ impl App {
             journal: parts.journal,
             authority_pem: parts.authority.pem().to_owned(),
             on_path: parts.divert.name().to_owned(),
+            door: parts.divert.door(),
             warnings,
             writer: parts.writer,
             store: parts.store,

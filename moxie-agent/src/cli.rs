@@ -5,6 +5,7 @@ mod ca;
 mod client;
 mod completions;
 mod cover;
+mod divert;
 mod doctor;
 mod env;
 mod exit;
@@ -77,6 +78,9 @@ enum Command {
     Off,
     /// Undo `moxie off`
     On,
+    /// See and set which destinations are diverted
+    #[command(subcommand)]
+    Divert(divert::Command),
     /// What the agent is doing
     Status(status::Arguments),
     /// What this host can and cannot do, and what to type next
@@ -132,6 +136,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Ca(command) => on_this_thread(ca::run(command, context)),
         Command::Off => on_this_thread(switch::run(switch::Divert::Off, context)),
         Command::On => on_this_thread(switch::run(switch::Divert::On, context)),
+        Command::Divert(command) => on_this_thread(divert::run(command, context)),
         Command::Status(arguments) => on_this_thread(status::run(arguments, context)),
         Command::Doctor(arguments) => on_this_thread(doctor::run(arguments, context)),
         Command::Completions(arguments) => completions::run(&arguments, &mut Cli::command()),

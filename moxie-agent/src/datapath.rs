@@ -9,6 +9,7 @@ pub mod learned;
 pub mod original_dst;
 pub mod record;
 pub mod sniff;
+pub mod tunnel;
 
 use std::sync::Arc;
 
@@ -60,6 +61,9 @@ pub enum ConnError {
     /// See [`original_dst::Error`].
     #[error("the original destination is not known")]
     OriginalDst(#[source] original_dst::Error),
+    /// See [`tunnel::Error`].
+    #[error("the tunnel does not stand")]
+    Tunnel(#[source] tunnel::Error),
     /// See [`sniff::Error`].
     #[error("the first bytes could not be looked at")]
     Sniff(#[source] sniff::Error),
@@ -73,6 +77,7 @@ impl ConnError {
     fn reason(&self) -> Option<Reason> {
         match self {
             Self::OriginalDst(error) => Some(error.reason()),
+            Self::Tunnel(error) => Some(error.reason()),
             Self::Sniff(error) => Some(error.reason()),
             Self::Act(error) => error.reason(),
         }
@@ -90,6 +95,7 @@ pub async fn connection(conn: Accepted, cx: Arc<Context>) {
 
 async fn stages(conn: Accepted, cx: &Arc<Context>) -> Result<(), ConnError> {
     let conn = original_dst::resolve(conn, cx).await.map_err(ConnError::OriginalDst)?;
+    let conn = tunnel::open(conn, cx).await.map_err(ConnError::Tunnel)?;
     let conn = sniff::look(conn, cx).await.map_err(ConnError::Sniff)?;
     match decide::connection(&conn, cx) {
         Verdict::Passthrough(reason) => act::passthrough::relay(conn, reason, cx).await,

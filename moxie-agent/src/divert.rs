@@ -1,11 +1,15 @@
 //! How connections reach the agent: one trait, one file per way.
 
+mod addresses;
+mod asked;
 mod choose;
 pub mod ebpf;
+pub mod netfilter;
 mod ports;
+pub mod proxy;
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::namespace::Namespace;
 use crate::scope::cgroup::CgroupError;
 
+pub use addresses::{AddressLists, MOST_NETWORKS, Network, ParseNetworkError};
+pub use asked::{Asked, Form};
 pub use choose::{NoWay, Opened, ParseViaError, PassedOver, Via, Way, open};
 pub use ports::{ParsePortSetError, PortSet};
 
@@ -39,13 +45,39 @@ pub struct Origin {
     pub source: Option<IpAddr>,
     /// The application's network namespace; the upstream socket is made in it.
     pub namespace: Arc<Namespace>,
+    /// What the client asked for, where it is an explicit proxy's and so told a name; `None` on every other way.
+    pub asked: Option<Asked>,
 }
 
 impl Origin {
     /// A connection to `destination` from `namespace`, of which nothing else is known.
     #[must_use]
     pub fn to(destination: SocketAddr, namespace: Arc<Namespace>) -> Self {
-        Self { destination, pid: None, cgroup_id: None, mark: 0, tos: 0, source: None, namespace }
+        Self { destination, pid: None, cgroup_id: None, mark: 0, tos: 0, source: None, namespace, asked: None }
+    }
+
+    /// The port that the application asked for.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.asked.as_ref().map_or(self.destination.port(), |asked| asked.port)
+    }
+
+    /// The host that the application asked for: a name where it told one, else an address.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.asked.as_ref().map_or_else(|| self.destination.ip().to_string(), |asked| asked.host.clone())
+    }
+
+    /// Whether it is known where the destination is; an explicit proxy may be told a name that stands for nothing.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        self.asked.as_ref().is_none_or(|asked| !asked.addresses.is_empty())
+    }
+
+    /// Where the destination may be dialled, best first.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.asked.as_ref().map_or(std::slice::from_ref(&self.destination), |asked| &asked.addresses)
     }
 }
 
@@ -78,12 +110,6 @@ pub enum DivertError {
         "this build has no kernel half; use a build with the `ebpf` feature: `cargo xtask setup`, then `cargo build`"
     )]
     NoKernelHalf,
-    /// This build knows the way by name only.
-    #[error("this build cannot divert by {way}; use a newer one, or another way")]
-    NotInBuild {
-        /// Its name.
-        way: &'static str,
-    },
     /// The kernel is older than the hooks that are needed.
     #[error("Linux {found} is too old to divert with eBPF: 5.10 is the oldest that works, 5.15 the oldest supported")]
     KernelTooOld {
@@ -111,6 +137,34 @@ pub enum DivertError {
     WrongObject {
         /// The map or program that is missing.
         name: &'static str,
+    },
+    /// The kernel is older than what the nftables way needs of it.
+    #[error(
+        "Linux {found} is too old to divert with nftables, which takes 5.13 (tables that go with their owner, and rules for \
+         cgroups); `--via proxy` works with any"
+    )]
+    TooOldForNetfilter {
+        /// The running kernel's release.
+        found: String,
+    },
+    /// The kernel was built without a part of nftables.
+    #[error(
+        "this kernel cannot {operation} with nftables; load its modules: \
+         `modprobe -a nf_tables nft_socket nft_redir nft_ct nft_objref tcp_diag`"
+    )]
+    NetfilterLacks {
+        /// What was to be done.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel does not do something of nftables, for another reason.
+    #[error("cannot {operation} for nftables; `moxie doctor` tells what this host lacks")]
+    Netfilter {
+        /// What was to be done.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// There is no usable cgroup v2 hierarchy.
     #[error(transparent)]
@@ -161,6 +215,14 @@ pub enum DivertError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// This way diverts whatever its ports say.
+    #[error(
+        "the way on path `{way}` has no address lists; clear `divert.allow` and `divert.deny`, or use `via = \"ebpf\"`"
+    )]
+    NoAddressLists {
+        /// Its name.
+        way: &'static str,
+    },
     /// Changes of network namespaces cannot be followed.
     #[error("cannot watch network namespaces: raise the limits of threads and descriptors")]
     Watch {
@@ -173,6 +235,23 @@ pub enum DivertError {
         /// Where.
         address: SocketAddr,
         /// Why.
+        source: io::Error,
+    },
+    /// The explicit proxy's address cannot be had.
+    #[error("the proxy cannot listen on {address}; give another address as `divert.proxy` (MOXIE_PROXY)")]
+    ListenProxy {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The client of an explicit proxy is not served; it has to be told.
+    #[error("the client is not served")]
+    NotServed(#[from] proxy::Refusal),
+    /// The client went away before it had asked for anything.
+    #[error("the client hung up before it asked for anything")]
+    Client {
+        /// How.
         source: io::Error,
     },
     /// Every block of listener ports that was tried has a port in use.
@@ -240,6 +319,16 @@ pub trait Divert: Send + Sync + fmt::Debug {
     /// The lookup itself failed.
     async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError>;
 
+    /// Where the name that a client asks for is, best address first: for a way whose clients tell names. Empty: not found.
+    async fn find(&self, _host: &str, _port: u16) -> Vec<SocketAddr> {
+        Vec::new()
+    }
+
+    /// Where clients have to be told to connect; `None` where the kernel sends them.
+    fn door(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// The listeners to accept from: those there are, then others as network namespaces join. Given out once.
     ///
     /// To end without costing anyone a connection: first [`Divert::set_enabled`] off (or drop every [`Attachment`]), then accept
@@ -255,6 +344,14 @@ pub trait Divert: Send + Sync + fmt::Debug {
     /// The kernel refused the write.
     fn set_enabled(&self, enabled: bool) -> Result<(), DivertError>;
 
+    /// Diverts by destination, from the next connect on; the lists take the place of those before, as one.
+    ///
+    /// # Errors
+    /// The kernel refused the write, or this way cannot (then: nothing is changed).
+    fn set_addresses(&self, lists: &AddressLists) -> Result<(), DivertError> {
+        if lists.is_empty() { Ok(()) } else { Err(DivertError::NoAddressLists { way: self.name() }) }
+    }
+
     /// Whether the kill switch is on "divert".
     fn is_enabled(&self) -> bool;
 
@@ -263,6 +360,18 @@ pub trait Divert: Send + Sync + fmt::Debug {
 
     /// Mark for sockets the agent dials with, so that they are never diverted; `None` where the way needs none.
     fn dial_mark(&self) -> Option<u32>;
+
+    /// Whether a socket that the agent has dialled with was diverted to the agent itself: the last guard against a loop.
+    fn came_back(&self, dialled: BorrowedFd<'_>) -> bool {
+        let _ = dialled;
+        false
+    }
+
+    /// Whether a diverted connection is the agent's own.
+    fn is_agents_own(&self, origin: &Origin) -> bool {
+        let _ = origin;
+        false
+    }
 
     /// What the kernel half has counted since it was loaded: (name, count), names stable and lower_snake.
     fn counters(&self) -> Vec<(&'static str, u64)>;

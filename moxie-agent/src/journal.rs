@@ -109,6 +109,12 @@ pub enum Reason {
     NoOriginalDst,
     /// The destination is one of Moxie's own sockets; the client was reset.
     OwnSocket,
+    /// What came to the explicit proxy is nothing that it serves; the client was told why.
+    NotServed,
+    /// Requests to an explicit proxy, each for a destination of its own: there is nothing to pass through.
+    ProxyRequests,
+    /// Moxie is switched off, and the client has no other way than the explicit proxy.
+    SwitchedOff,
     /// The client closed before it could be decided.
     ClientClosed,
 }
@@ -132,6 +138,9 @@ impl Reason {
             Self::UpstreamFailed => "upstream_failed",
             Self::NoOriginalDst => "no_original_dst",
             Self::OwnSocket => "own_socket",
+            Self::NotServed => "not_served",
+            Self::ProxyRequests => "proxy_requests",
+            Self::SwitchedOff => "switched_off",
             Self::ClientClosed => "client_closed",
         }
     }

@@ -14,6 +14,8 @@ pub const RUNTIME_DIR: &str = "/run/moxie";
 pub const GROUP: &str = "moxie";
 /// Where the admin API listens by default.
 pub const ADMIN_ADDR: &str = "127.0.0.1:8480";
+/// Where the explicit proxy listens by default, on 127.0.0.1.
+pub const PROXY_PORT: u16 = 8481;
 /// First of the listener ports that connections are diverted to; above `ip_local_port_range`.
 pub const FIRST_LISTENER_PORT: u16 = 61001;
 
@@ -39,13 +41,13 @@ pub const CAPABILITIES: [Capability; 6] = [
     Capability {
         name: "CAP_SYS_ADMIN",
         bit: 21,
-        needed_for: "the same before Linux 5.8, and the mount namespace of `moxie run`",
+        needed_for: "callers' network namespaces, the mount namespace of `moxie run`, and the same before Linux 5.8",
     },
     Capability { name: "CAP_PERFMON", bit: 38, needed_for: "what the verifier asks of the kernel half" },
     Capability {
         name: "CAP_SYS_PTRACE",
         bit: 19,
-        needed_for: "looking at callers where /proc hides other users' processes",
+        needed_for: "looking at callers and their network namespaces, which /proc shows of other users' processes to no one else",
     },
     Capability { name: "CAP_DAC_READ_SEARCH", bit: 2, needed_for: "reading roots that a service keeps to itself" },
 ];
@@ -90,6 +92,12 @@ impl StateDir {
     #[must_use]
     pub fn admin_token(&self) -> PathBuf {
         self.root.join("admin.token")
+    }
+
+    /// What an operator has set of the kill switch and the address lists.
+    #[must_use]
+    pub fn switchboard(&self) -> PathBuf {
+        self.root.join("divert.json")
     }
 
     /// Unix socket of the admin API: `/run/moxie/admin.sock` for the default directory, else inside it.

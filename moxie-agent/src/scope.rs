@@ -3,6 +3,7 @@
 pub mod caller;
 pub mod cgroup;
 pub mod container;
+pub mod guests;
 mod place;
 pub mod process;
 pub mod registry;
@@ -15,6 +16,7 @@ pub mod watch;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use caller::Caller;
+pub use guests::GUESTS;
 pub use registry::{Defaults, ScopeError, Scopes};
 pub use spec::{Mode, ScopeId, ScopeSpec, Target};
 pub use view::Scope;

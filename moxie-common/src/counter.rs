@@ -31,6 +31,8 @@ counters! {
     OtherPort => "other_port",
     /// Direct: loopback, link-local, multicast and the like.
     ExcludedDestination => "excluded_destination",
+    /// Direct: the operator's address lists leave it out.
+    ExcludedAddress => "excluded_address",
     /// Direct: the kill switch is off.
     Disabled => "disabled",
     /// Direct: the agent's last heartbeat is too old.

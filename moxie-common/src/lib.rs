@@ -13,4 +13,7 @@ mod values;
 pub use address::{Address, Exclusion};
 pub use counter::Counter;
 pub use mark::{Mark, Tag};
-pub use values::{Control, HandshakeKey, Origin, PORT_WORDS, PORTS_PER_LISTENER_SET, port_bit, reach};
+pub use values::{
+    ADDRESS_ENTRIES, AddressKey, Control, HandshakeKey, Origin, PORT_WORDS, PORTS_PER_LISTENER_SET, listed, port_bit,
+    reach,
+};

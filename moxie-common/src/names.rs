@@ -13,6 +13,8 @@ pub const ORIGINS: &str = "ORIGINS";
 /// LRU hash of [`HandshakeKey`](crate::HandshakeKey) to [`Origin`](crate::Origin): handshakes under way.
 pub const HANDSHAKES: &str = "HANDSHAKES";
 
+/// Longest-prefix trie of [`AddressKey`](crate::AddressKey) to one of [`listed`](crate::listed): the address lists.
+pub const ADDRESSES: &str = "ADDRESSES";
 /// Per-CPU cgroup storage of the programs that refuse QUIC: one count for each cgroup and hook.
 pub const REFUSED: &str = "REFUSED";
 

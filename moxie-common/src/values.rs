@@ -31,8 +31,53 @@ pub struct Control {
     pub enabled: u32,
     /// First of the [`PORTS_PER_LISTENER_SET`] listener ports, the same in every network namespace.
     pub first_port: u32,
+    /// What becomes of addresses that are on neither list; one of [`listed`].
+    pub unlisted: u32,
+    /// Which generation of the address lists counts.
+    pub generation: u32,
 }
-const _: () = assert!(size_of::<Control>() == 32);
+const _: () = assert!(size_of::<Control>() == 40);
+
+/// What an address list says of an address, or of those on none.
+pub mod listed {
+    /// There are no lists.
+    pub const NO_LISTS: u32 = 0;
+    /// Its connections are diverted.
+    pub const ALLOWED: u32 = 1;
+    /// Its connections are direct.
+    pub const DENIED: u32 = 2;
+}
+
+/// Entries of the address lists: two generations of them while they change.
+pub const ADDRESS_ENTRIES: usize = 2 * 4096;
+
+/// Where the trie of the address lists is asked: the list's own bits first, so that a prefix never reaches into another generation or
+/// family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressKey {
+    /// Generation and family; matched whole.
+    list: u32,
+    /// The address.
+    address: Address,
+}
+const _: () = assert!(size_of::<AddressKey>() == 20);
+
+impl AddressKey {
+    /// How many bits of it come before the address.
+    pub const LIST_BITS: u32 = u32::BITS;
+    /// All of its bits.
+    pub const BITS: u32 = Self::LIST_BITS + 128;
+    /// The highest generation.
+    pub const GENERATIONS: u32 = u32::MAX >> 1;
+
+    /// The key of `address` in the lists of `generation`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(generation: u32, address: Address, v4: bool) -> Self {
+        Self { list: generation << 1 | v4 as u32, address }
+    }
+}
 
 /// What connections may be diverted to a listener set; bits of a word. 0: there is no such set.
 pub mod reach {
@@ -111,7 +156,7 @@ impl HandshakeKey {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Control, HandshakeKey, Origin};
+    use super::{AddressKey, Control, HandshakeKey, Origin};
 
     // SAFETY: repr(C), Copy, without padding (the sizes asserted above are the sums of the fields) and valid for any bytes.
     unsafe impl aya::Pod for Control {}
@@ -119,6 +164,8 @@ mod pod {
     unsafe impl aya::Pod for Origin {}
     // SAFETY: as above.
     unsafe impl aya::Pod for HandshakeKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for AddressKey {}
 }
 
 #[cfg(test)]

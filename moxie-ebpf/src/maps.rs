@@ -3,10 +3,14 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::btf_maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::btf_maps::{self, Array, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
-use moxie_common::{Control, Counter, HandshakeKey, Mark, Origin, PORT_WORDS, Tag, port_bit};
+use moxie_common::{
+    ADDRESS_ENTRIES, Address, AddressKey, Control, Counter, HandshakeKey, Mark, Origin, PORT_WORDS, Tag, listed,
+    port_bit,
+};
 
 /// Handshakes under way at one time; each entry lives from a SYN to the end of its handshake.
 const HANDSHAKES_UNDER_WAY: usize = 16_384;
@@ -20,6 +24,8 @@ static CONTROL: Array<Control, 1> = Array::new();
 static PORTS: Array<u64, PORT_WORDS> = Array::new();
 #[btf_map]
 static LISTENERS: Array<u32, { Tag::COUNT }> = Array::new();
+#[btf_map]
+static ADDRESSES: LpmTrie<AddressKey, u32, ADDRESS_ENTRIES> = LpmTrie::new();
 #[btf_map]
 static REFUSED: CgroupCounts = CgroupCounts::new();
 #[btf_map]
@@ -40,6 +46,16 @@ pub fn control() -> Option<&'static Control> {
 pub fn is_wanted(port: u16) -> bool {
     let (word, bit) = port_bit(port);
     PORTS.get(word).is_some_and(|word| word & bit != 0)
+}
+
+/// What the operator's lists say of an address: one of [`listed`].
+#[inline(always)]
+pub fn verdict_on(address: &Address, control: &Control) -> u32 {
+    if control.unlisted == listed::NO_LISTS {
+        return listed::ALLOWED;
+    }
+    let key = AddressKey::new(control.generation, *address, address.is_v4());
+    ADDRESSES.get(&Key::new(AddressKey::BITS, key)).map_or(control.unlisted, |verdict| *verdict)
 }
 
 /// What may be diverted to the listener set that carries `mark`, which is one of Moxie's; 0 if the set is not this agent's.

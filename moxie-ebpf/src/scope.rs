@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_sk_lookup_tcp, bpf_sk_release,
 };
 use aya_ebpf::programs::SockAddrContext;
-use moxie_common::{Address, Control, Counter, Mark, PORTS_PER_LISTENER_SET, reach};
+use moxie_common::{Address, Control, Counter, Mark, PORTS_PER_LISTENER_SET, listed, reach};
 
 use crate::maps;
 
@@ -77,6 +77,9 @@ pub fn listener_for(ctx: &SockAddrContext, destination: &Address, port: u16) -> 
     }
     let control = maps::control().ok_or(Counter::Disabled)?;
     agent_is_willing(control)?;
+    if maps::verdict_on(destination, control) != listed::ALLOWED {
+        return Err(Counter::ExcludedAddress);
+    }
     caller_is_another(control)?;
     socket_is_free(socket(ctx), destination)?;
     find_listener(ctx, destination.is_v4(), control)

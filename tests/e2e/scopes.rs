@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use moxie_tests::lab::{Place, agent, process};
+use moxie_tests::lab::{Place, agent, origins, process};
+use moxie_tests::runtimes::{Docker, IMAGE};
 use moxie_tests::{Agent, Lab, bounds, wait};
 use serde_json::{Value, json};
 
@@ -166,6 +167,116 @@ fn the_command_line_opts_in_by_unit_and_says_what_it_matches() -> Result<()> {
     ensure!(line.contains("unit moxie-lab-cli.service") && line.contains(&*unit.path.to_string_lossy()), "{done:?}");
     let refused = moxie(&["scope", "add", "--unit", "a.timer"])?;
     ensure!(refused.code() == Some(2) && refused.stderr.contains("no processes"), "{refused:?}");
+    ensure!(agent.stop()?.success(), "the agent ended badly");
+    Ok(())
+}
+
+/// An agent that asks `docker`, with a rule that always answers 429 for what containers call: they have no names for hosts.
+fn always_429_for<'lab>(lab: &'lab Lab, docker: &Docker<'_>) -> Result<(Agent<'lab>, String)> {
+    let agent = lab.agent_with(&docker.settings())?;
+    let address = origins::place("plain.example")?.address;
+    agent.rule(&json!({"url": format!("{address}/load"), "status_code": 429, "name": "busy"}))?;
+    let ask = format!("GET /load HTTP/1.1\\r\\nHost: {address}\\r\\nConnection: close\\r\\n\\r\\n");
+    Ok((agent, format!("echo -ne '{ask}' | nc -w 5 {address} 80")))
+}
+
+/// A container's whole life: its entrypoint's first act is one call. What it was answered.
+fn first_call(docker: &Docker<'_>, call: &str, options: &[&str]) -> Result<String> {
+    let mut arguments = vec!["run", "--rm"];
+    arguments.extend(options);
+    arguments.extend([IMAGE, "sh", "-c", call]);
+    let done = docker.run(&arguments)?;
+    let status = done.stdout.lines().find_map(|line| line.trim().strip_prefix("HTTP/1.1 ")).map(str::to_owned);
+    Ok(status.unwrap_or_else(|| format!("no answer: {done:?}")))
+}
+
+#[test]
+fn a_labelled_container_is_on_path_from_its_first_connect_on_every_network() -> Result<()> {
+    let lab = Lab::new()?;
+    let docker = Docker::start(&lab)?;
+    let (agent, ask) = always_429_for(&lab, &docker)?;
+    docker.done(&["network", "create", "--internal", "--subnet", "192.0.2.0/24", "inside"])?;
+    let mut calls = 0;
+    for (network, starts) in [("host", 3), ("none", 5), ("inside", 20)] {
+        for number in 0..starts {
+            let name = format!("shop-{network}-{number}");
+            let options = ["--network", network, "--name", &name, "--label", "moxie.intercept=true"];
+            let answer = first_call(&docker, &ask, &options)?;
+            ensure!(answer.starts_with("429"), "start {number} on network {network}: {answer}");
+            calls += 1;
+        }
+    }
+    let records = agent.list("/api/v1/exchanges?limit=1000")?;
+    assert_eq!(records.len(), calls, "each call came once");
+    let caller = &records[0]["caller"];
+    assert_eq!((&caller["container"], &caller["image"]), (&json!("shop-inside-19"), &json!(IMAGE)));
+    assert_eq!(caller["container_id"].as_str().map(str::len), Some(64));
+    assert_eq!((&caller["comm"], &caller["scope"]), (&json!("nc"), &json!("configured-label")));
+    let unlabelled = first_call(&docker, &ask, &["--network", "host"])?;
+    ensure!(unlabelled.starts_with("200"), "nobody opted this one in: {unlabelled}");
+    ensure!(
+        first_call(&docker, &ask, &["--network", "host", "--label", "moxie.intercept=false"])?.starts_with("200"),
+        "nor this"
+    );
+    ensure!(agent.stop()?.success(), "the agent ended badly");
+    Ok(())
+}
+
+#[test]
+fn containers_are_opted_in_by_name_id_and_label_while_they_run_and_by_name_before() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut docker = Docker::start(&lab)?;
+    let (agent, ask) = always_429_for(&lab, &docker)?;
+    let start = |name: &str| {
+        let label = format!("team={name}-team");
+        let options = ["run", "--detach", "--network", "host", "--name", name, "--label", &label];
+        docker.done(&[&options[..], &[IMAGE, "sleep", "1000"]].concat())
+    };
+    let call = |docker: &Docker<'_>, name: &str| -> Result<bool> {
+        let done = docker.run(&["exec", name, "sh", "-c", &ask])?;
+        ensure!(done.stdout.contains("HTTP/1.1"), "{name}: {done:?}");
+        Ok(done.stdout.contains("HTTP/1.1 429"))
+    };
+    let later = add(&agent, &json!({"container": "later"}))?;
+    let (one, two) = (start("one")?, start("two")?);
+    start("three")?;
+    for name in ["one", "two", "three"] {
+        ensure!(!call(&docker, name)?, "{name} is not opted in");
+    }
+    let by_name = add(&agent, &json!({"container": "one"}))?;
+    assert_eq!(by_name["matches"][0]["container"]["id"], json!(one));
+    let by_id = add(&agent, &json!({"container": two[..12]}))?;
+    assert_eq!(by_id["matches"][0]["container"]["name"], "two");
+    let by_label = add(&agent, &json!({"label": "team=three-team"}))?;
+    assert_eq!(by_label["matches"][0]["container"]["name"], "three");
+    start("later")?;
+    for name in ["one", "two", "three", "later"] {
+        ensure!(call(&docker, name)?, "{name} is opted in");
+    }
+    assert_eq!(await_matches(&agent, &later["id"], 1)?["problem"], Value::Null);
+    docker.done(&["rename", "one", "other"])?;
+    await_matches(&agent, &by_name["id"], 0)?;
+    docker.done(&["rename", "other", "one"])?;
+    await_matches(&agent, &by_name["id"], 1)?;
+    docker.done(&["restart", "--time", "0", "one"])?;
+    wait::until("the container to be in again", bounds::SOON, || Ok(call(&docker, "one")?.then_some(())))?;
+
+    // The daemon goes and comes; its containers go on, and so do their scopes.
+    let warnings = || Ok(agent.rest().get("/api/v1/status")?.json()?["warnings"].to_string());
+    docker.down()?;
+    wait::until("the agent to notice", bounds::SOON, || {
+        let warnings: Result<String> = warnings();
+        Ok(warnings?.contains("docker does not tell").then_some(()))
+    })?;
+    assert_eq!(await_matches(&agent, &by_label["id"], 1)?["matches"][0]["container"]["name"], "three");
+    docker.up()?;
+    wait::until("the agent to notice", bounds::SOON, || {
+        let warnings: Result<String> = warnings();
+        Ok((warnings? == "[]").then_some(()))
+    })?;
+    ensure!(call(&docker, "three")?, "still opted in");
+    docker.done(&["rm", "--force", "three"])?;
+    await_matches(&agent, &by_label["id"], 0)?;
     ensure!(agent.stop()?.success(), "the agent ended badly");
     Ok(())
 }

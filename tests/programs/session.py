@@ -1,7 +1,6 @@
 """Does one thing after the other as the lines on its input say, keeps its connections, and answers each with a line."""
 import base64
 import hashlib
-import http.client
 import json
 import socket
 import ssl
@@ -10,16 +9,15 @@ import sys
 import time
 import urllib.parse
 
+import through
+
 TIMEOUT = 30
 kept = {}
 streams = {}
 
 
 def connect(url):
-    if url.scheme == "https":
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(url.hostname, url.port or 443, timeout=TIMEOUT, context=context)
-    return http.client.HTTPConnection(url.hostname, url.port or 80, timeout=TIMEOUT)
+    return through.connection(url, TIMEOUT)
 
 
 def describe(connection):
@@ -39,8 +37,7 @@ def request(order):
     if connection.sock is None:
         connection.connect()
     report = describe(connection)
-    path = (url.path or "/") + ("?" + url.query if url.query else "")
-    connection.request(order.get("method", "GET"), path, order.get("body"), order.get("headers", {}))
+    connection.request(order.get("method", "GET"), through.target(url), order.get("body"), order.get("headers", {}))
     response = connection.getresponse()
     body = response.read().decode()
     report |= {"status": response.status, "retry_after": response.getheader("retry-after"), "body": body,
@@ -55,8 +52,9 @@ def request(order):
 
 def stream(order):
     """Opens a streaming answer; `line` then reads it piece by piece."""
-    connection = connect(urllib.parse.urlsplit(order["url"]))
-    connection.request("GET", urllib.parse.urlsplit(order["url"]).path)
+    url = urllib.parse.urlsplit(order["url"])
+    connection = connect(url)
+    connection.request("GET", through.target(url))
     streams[order["name"]] = (connection, connection.getresponse())
     return {"status": streams[order["name"]][1].status}
 
@@ -76,7 +74,7 @@ def upgrade(order):
     connection.connect()
     connection.sock.sendall(("GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                              "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-                             % (url.path, url.hostname)).encode())
+                             % (through.target(url), url.hostname)).encode())
     reader = connection.sock.makefile("rb")
     status = int(reader.readline().split()[1])
     while reader.readline() not in (b"\r\n", b""):
@@ -87,7 +85,7 @@ def upgrade(order):
 
 def tcp(order):
     """Opens a plain connection and says nothing; `say` and `hear` come later."""
-    sock = socket.create_connection((order["host"], order["port"]), timeout=TIMEOUT)
+    sock = through.tcp(order["host"], order["port"], TIMEOUT)
     streams[order["name"]] = (sock, sock.makefile("rb"))
     return {"peer": "%s:%d" % sock.getpeername()[:2]}
 

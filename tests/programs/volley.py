@@ -3,26 +3,24 @@
 volley.py THREADS CALLS URL
 """
 import collections
-import http.client
 import json
 import ssl
 import sys
 import threading
 import urllib.parse
 
+import through
+
 threads, calls, url = int(sys.argv[1]), int(sys.argv[2]), urllib.parse.urlsplit(sys.argv[3])
 context = ssl.create_default_context()
 
 
 def client(barrier, counts, lock):
-    if url.scheme == "https":
-        connection = http.client.HTTPSConnection(url.hostname, timeout=60, context=context)
-    else:
-        connection = http.client.HTTPConnection(url.hostname, timeout=60)
+    connection = through.connection(url, 60, context)
     barrier.wait()
     for _ in range(calls):
         try:
-            connection.request("GET", url.path)
+            connection.request("GET", through.target(url))
             response = connection.getresponse()
             response.read()
             result = str(response.status)

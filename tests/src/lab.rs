@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 pub mod agent;
 pub(crate) mod authority;
 pub mod cgroup;
+pub mod loopback;
 pub(crate) mod namespace;
 pub mod origins;
 pub mod process;
@@ -16,10 +17,12 @@ mod run;
 pub(crate) mod sweep;
 
 pub use cgroup::Place;
+pub use loopback::Loopback;
 pub use origins::{Origins, Seen};
 pub use process::{Finished, Running};
 pub use run::Run;
 
+use crate::way::{self, Way};
 use authority::Authority;
 use cgroup::Cgroups;
 use namespace::{Mounts, Network};
@@ -121,6 +124,9 @@ impl Lab {
     pub fn bare_command(&self, program: impl AsRef<std::ffi::OsStr>, place: Place) -> Result<Command> {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", PATH).env("HOME", self.files());
+        // The programs of this crate share a module, which must leave nothing beside itself.
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        tell(&mut command, place)?;
         let door = self.cgroups.door(place)?;
         process::settle(&mut command, door, self.mounts.file(), self.app.file())?;
         Ok(command)
@@ -211,6 +217,27 @@ pub fn trust(command: &mut Command, bundle: &Path) {
     for variable in ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
         command.env(variable, bundle);
     }
+}
+
+/// Where the lab's agents offer the explicit proxy, inside the clients' namespace.
+const PROXY: &str = "http://127.0.0.1:8481";
+
+/// Sets the way under test: for agents by name; for programs inside, where it is the proxy, by what they have to be told.
+fn tell(command: &mut Command, place: Place) -> Result<()> {
+    let way = Way::under_test()?;
+    match (place, way) {
+        // Without a way under test an agent takes the first that works, as it does for users.
+        (Place::Agent, _) if std::env::var_os(way::VARIABLE).is_some() => {
+            command.env("MOXIE_VIA", way.name());
+        }
+        (Place::Inside, Way::Proxy) => {
+            for variable in ["http_proxy", "https_proxy", "HTTPS_PROXY"] {
+                command.env(variable, PROXY);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The clients' namespace and the stand-ins', joined. Neither has a route beyond the cable.

@@ -3,6 +3,7 @@
 //! A test makes a [`Lab`], starts an [`Agent`](lab::agent::Agent) in it, runs clients and asks the stand-ins what they saw.
 //! Everything that a lab makes is gone when it is dropped, also after a panic or Ctrl-C.
 
+pub mod clients;
 pub mod lab;
 pub mod podman;
 pub mod programs;
@@ -10,11 +11,13 @@ pub mod rest;
 pub mod runtimes;
 pub mod systemd;
 pub mod wait;
+pub mod way;
 
 pub use lab::Lab;
 pub use lab::agent::Agent;
 pub use programs::{Answer, Program, Session};
 pub use rest::{Reply, Rest};
+pub use way::{Difference, Way};
 
 /// Delays and times that tests wait at most; a healthy run needs a small part of them.
 pub mod bounds {

@@ -1,150 +1,178 @@
-//! One client of each kind that finds its roots in a way of its own: told a URL, it prints the status that it got.
+//! Container runtimes of a lab's own, in its namespaces: their containers reach the stand-ins and nothing else.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::lab::Running;
-use crate::programs::PYTHON;
-use crate::{bounds, lab};
+use crate::lab::{Finished, Lab, Place, Running, process, sweep};
+use crate::{bounds, wait};
 
-/// A client.
-#[derive(Clone, Copy, Debug)]
-pub struct Runtime {
-    /// As people call it.
-    pub name: &'static str,
-    /// Where it looks for roots.
-    pub roots: &'static str,
-    words: &'static [&'static str],
-}
-
-/// `DIR` stands for the directory of the [`Kit`].
-const fn runtime(name: &'static str, roots: &'static str, words: &'static [&'static str]) -> Runtime {
-    Runtime { name, roots, words }
-}
-
-/// Every client. The last three bring roots of their own.
-pub const RUNTIMES: &[Runtime] = &[
-    runtime("curl", "`CURL_CA_BUNDLE`, `SSL_CERT_FILE`, the system's bundle", &["/bin/sh", "DIR/status.sh", "curl"]),
-    runtime("wget", "the system's bundle", &["/bin/sh", "DIR/status.sh", "wget"]),
-    runtime("git", "`GIT_SSL_CAINFO`, the system's bundle", &["/bin/sh", "DIR/status.sh", "git"]),
-    runtime("Python urllib", "`SSL_CERT_FILE`, the system's bundle", &[PYTHON, "DIR/status.py", "urllib"]),
-    runtime(
-        "Python requests",
-        "`REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, certifi",
-        &[PYTHON, "DIR/status.py", "requests"],
-    ),
-    runtime("Python httpx", "`SSL_CERT_FILE`, certifi", &[PYTHON, "DIR/status.py", "httpx"]),
-    runtime("Python aiohttp", "`SSL_CERT_FILE`, the system's bundle", &[PYTHON, "DIR/status.py", "aiohttp"]),
-    runtime("Node", "roots compiled in, and `NODE_EXTRA_CA_CERTS`", &["node", "DIR/status.mjs", "fetch"]),
-    runtime("Go", "`SSL_CERT_FILE`, the system's bundle", &["DIR/status", "system"]),
-    runtime("Java 17", "a key store of its own; `JAVA_TOOL_OPTIONS`", &["java", "-cp", "DIR", "Status"]),
-    runtime("Ruby", "`SSL_CERT_FILE`, the system's bundle", &["ruby", "DIR/status.rb"]),
-    runtime(
-        "PHP streams",
-        "`openssl.cafile`, `SSL_CERT_FILE`, the system's bundle",
-        &["php", "DIR/status.php", "stream"],
-    ),
-    runtime("PHP curl", "`curl.cainfo`, the system's bundle", &["php", "DIR/status.php", "curl"]),
-    runtime("Perl LWP", "`PERL_LWP_SSL_CA_FILE`, `SSL_CERT_FILE`, the system's bundle", &["perl", "DIR/status.pl"]),
-    runtime("Go with a pool of its own", "the program itself", &["DIR/status", "pool"]),
-    runtime("Node that hands `ca` over", "the program itself", &["node", "DIR/status.mjs", "ca"]),
-    runtime("curl with `--cacert`", "the program itself", &["/bin/sh", "DIR/status.sh", "cacert"]),
+/// The image of every container: a busybox and nothing else.
+pub const IMAGE: &str = "moxie-lab/busybox:1";
+/// Neither bridges nor packet filter rules of its own; one that belongs to the lab's network namespace.
+const OPTIONS: [&str; 9] = [
+    "--bridge=none",
+    "--iptables=false",
+    "--ip6tables=false",
+    "--ip-forward=false",
+    "--ip-masq=false",
+    "--storage-driver=vfs",
+    "--exec-opt=native.cgroupdriver=cgroupfs",
+    "--shutdown-timeout=2",
+    "--log-level=warn",
 ];
 
-impl Runtime {
-    /// The command line of one call, with the kit in `directory`.
-    #[must_use]
-    pub fn call(&self, directory: &Path, url: &str) -> Vec<String> {
-        let directory = directory.display().to_string();
-        let words = self.words.iter().map(|word| word.replace("DIR", &directory));
-        words.chain([url.to_owned()]).collect()
+/// Makes the tree of a container's root: a busybox under the names that tests use.
+///
+/// # Errors
+/// There is no static busybox.
+pub fn root(lab: &Lab) -> Result<PathBuf> {
+    let root = lab.files().join("root");
+    let programs = root.join("bin");
+    fs::create_dir_all(&programs)?;
+    for directory in ["proc", "sys", "dev", "etc", "tmp"] {
+        fs::create_dir_all(root.join(directory))?;
     }
-
-    /// The client of that name.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn named(name: &str) -> Result<&'static Self> {
-        RUNTIMES.iter().find(|runtime| runtime.name == name).with_context(|| format!("there is no client {name}"))
-    }
-}
-
-/// The clients' programs in one directory, those compiled that have to be.
-#[derive(Debug)]
-pub struct Kit {
-    directory: PathBuf,
-}
-
-impl Kit {
-    /// Makes it, below `target`; needs `go` and `javac`, and no network.
-    ///
-    /// # Errors
-    /// A program does not compile.
-    pub fn make() -> Result<Self> {
-        // One at a time: what a client runs is not written meanwhile.
-        static MADE: Mutex<Option<PathBuf>> = Mutex::new(None);
-        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        let directory = match made.take() {
-            Some(directory) => directory,
-            None => Self::compiled()?,
-        };
-        *made = Some(directory.clone());
-        Ok(Self { directory })
-    }
-
-    fn compiled() -> Result<PathBuf> {
-        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let made = package.join("../target/status");
-        fs::create_dir_all(&made)?;
-        let directory = fs::canonicalize(&made)?;
-        let sources = package.join("programs/status");
-        for entry in fs::read_dir(&sources)? {
-            let entry = entry?;
-            fs::copy(entry.path(), directory.join(entry.file_name()))?;
+    let busybox = programs.join("busybox");
+    fs::copy("/bin/busybox", &busybox).context("no /bin/busybox: install busybox-static")?;
+    for name in ["sh", "nc", "sleep", "cat", "echo", "true"] {
+        let link = programs.join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink("busybox", link)?;
         }
-        let mut go = Command::new("go");
-        go.args(["build", "-o", "status", "status.go"]).current_dir(&directory).env_clear();
-        go.env("PATH", lab::PATH).env("HOME", &directory).env("GOFLAGS", "-mod=mod").env("GOPROXY", "off");
-        // Static: it has to run on hosts with another C library too.
-        go.env("CGO_ENABLED", "0").env("GOCACHE", directory.join("cache"));
-        compile(go)?;
-        let mut java = Command::new("javac");
-        java.args(["--release", "17", "Status.java"]).current_dir(&directory).env_clear().env("PATH", lab::PATH);
-        compile(java)?;
-        Ok(directory)
     }
+    Ok(root)
+}
 
-    /// Where it is.
-    #[must_use]
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
+/// A Docker daemon; ended, with its containers, when dropped.
+#[derive(Debug)]
+pub struct Docker<'lab> {
+    lab: &'lab Lab,
+    name: String,
+    daemon: Option<Running>,
+}
 
-    /// Its programs, without what compiling them has left.
+impl<'lab> Docker<'lab> {
+    /// Starts one that has [`IMAGE`].
     ///
     /// # Errors
-    /// The file system's.
-    pub fn files(&self) -> Result<Vec<PathBuf>> {
-        let entries =
-            fs::read_dir(&self.directory)?.map(|entry| anyhow::Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-        Ok(entries.into_iter().filter(|path| path.is_file()).collect())
+    /// It does not start.
+    pub fn start(lab: &'lab Lab) -> Result<Self> {
+        let place = lab.cgroup(Place::Outside);
+        let name =
+            place.parent().and_then(Path::file_name).context("a lab without a name")?.to_string_lossy().into_owned();
+        let mut docker = Self { lab, name, daemon: None };
+        docker.up()?;
+        let root = root(lab)?;
+        let archive = lab.files().join("root.tar");
+        let mut tar = Command::new("tar");
+        tar.arg("--create").arg("--file").arg(&archive).arg("--directory").arg(&root).arg(".");
+        ensure!(process::run(tar)?.status.success(), "tar failed");
+        docker.done(&["import", &archive.to_string_lossy(), IMAGE])?;
+        Ok(docker)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.lab.files().join("docker.sock")
+    }
+
+    /// The settings of an agent that asks this daemon and no other runtime.
+    #[must_use]
+    pub fn settings(&self) -> String {
+        format!("[scopes]\ndocker = \"{}\"\npodman = \"\"\n", self.socket().display())
+    }
+
+    /// Starts the daemon again, or for the first time.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub fn up(&mut self) -> Result<()> {
+        let files = self.lab.files();
+        let settings = files.join("dockerd.json");
+        fs::write(&settings, "{\"live-restore\": true}")?;
+        let log = File::options().create(true).append(true).open(files.join("dockerd.log"))?;
+        let mut command = self.lab.command("dockerd", Place::Outside)?;
+        command
+            .args(OPTIONS)
+            .arg(format!("--host=unix://{}", self.socket().display()))
+            .arg(format!("--cgroup-parent=/{}/docker", self.name))
+            .arg("--config-file")
+            .arg(settings)
+            .arg("--data-root")
+            .arg(files.join("docker"))
+            .arg("--exec-root")
+            .arg(files.join("exec"))
+            .arg("--pidfile")
+            .arg(files.join(sweep::DAEMON))
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        self.daemon = Some(Running::start_as_is(command)?);
+        wait::until("the container daemon", bounds::PROGRAM, || {
+            Ok(self.run(&["version", "--format", "{{.Server.Version}}"])?.status.success().then_some(()))
+        })
+        .with_context(|| fs::read_to_string(files.join("dockerd.log")).unwrap_or_default())
+    }
+
+    /// Ends the daemon; its containers go on.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn down(&mut self) -> Result<()> {
+        let Some(daemon) = self.daemon.take() else { return Ok(()) };
+        daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
+        daemon.finish(bounds::PROGRAM)?;
+        Ok(())
+    }
+
+    /// The client with these arguments.
+    ///
+    /// # Errors
+    /// The lab's.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.lab.command("docker", Place::Outside)?;
+        command.env("DOCKER_HOST", format!("unix://{}", self.socket().display())).args(arguments);
+        Ok(command)
+    }
+
+    /// Runs the client.
+    ///
+    /// # Errors
+    /// It cannot be started or does not end.
+    pub fn run(&self, arguments: &[&str]) -> Result<Finished> {
+        process::run(self.command(arguments)?)
+    }
+
+    /// Runs the client, which has to succeed, and gives what it prints.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn done(&self, arguments: &[&str]) -> Result<String> {
+        let finished = self.run(arguments)?;
+        ensure!(finished.status.success(), "docker {arguments:?}: {finished:?}");
+        Ok(finished.stdout.trim().to_owned())
     }
 }
 
-fn compile(command: Command) -> Result<()> {
-    let what = command.get_program().to_string_lossy().into_owned();
-    let done = Running::start(command).with_context(|| format!("{what} is needed; cargo xtask setup installs it"))?;
-    let done = done.finish(bounds::BUILD)?;
-    ensure!(done.status.success(), "{what}: {}\n{}", done.status, done.stderr);
-    Ok(())
-}
-
-/// Whether what a client printed says that it took the answer of a rule.
-#[must_use]
-pub fn took_429(printed: &str) -> bool {
-    printed.contains("429")
+impl Drop for Docker<'_> {
+    fn drop(&mut self) {
+        // Containers outlive a daemon that restores them, so they go first.
+        if let Ok(all) = self.run(&["ps", "--all", "--quiet"]) {
+            let mut remove = vec!["rm", "--force"];
+            remove.extend(all.stdout.split_whitespace());
+            if remove.len() > 2 {
+                let _ = self.run(&remove);
+            }
+        }
+        sweep::daemon(&self.name);
+        self.daemon = None;
+        let parent = self.lab.cgroup(Place::Outside).with_file_name("docker");
+        let _ = wait::until("the containers' cgroup to be empty", bounds::SOON, || {
+            Ok((fs::remove_dir(&parent).is_ok() || !parent.exists()).then_some(()))
+        });
+        sweep::other_cgroups(&self.name);
+    }
 }

@@ -93,6 +93,11 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// Whether the kernel's half can be built here, as far as can be told without building it.
+pub(crate) fn has_kernel_toolchain() -> bool {
+    command::is_installed("bpf-linker")
+}
+
 fn missing_packages() -> Result<Vec<&'static str>> {
     let wanted: Vec<&str> = PACKAGES
         .iter()

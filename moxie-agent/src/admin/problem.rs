@@ -15,6 +15,7 @@ use crate::rules::RuleId;
 use crate::rules::spec::Problem;
 use crate::scope::ScopeError;
 use crate::store::StoreError;
+use crate::switchboard::SwitchError;
 
 /// Media type of every refusal.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -94,6 +95,9 @@ pub enum Refusal {
     /// The way on path did not take the switch.
     #[error("the kernel did not take the switch")]
     Divert(#[source] DivertError),
+    /// A change is in force, and a restart undoes it.
+    #[error(transparent)]
+    NotKept(SwitchError),
     /// No such route.
     #[error("no route `{0}`; /docs lists them")]
     NoRoute(String),
@@ -159,6 +163,7 @@ impl Refusal {
             Self::Scope(error) => scope_kind(error),
             Self::Store(..) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             Self::Divert(_) => (StatusCode::SERVICE_UNAVAILABLE, "divert_failed"),
+            Self::NotKept(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_kept"),
             Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::Framework(status) => (*status, "bad_request"),
         }

@@ -9,20 +9,15 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AdminState;
-use super::problem::{Refusal, wrong};
-use super::request::JsonBody;
-use crate::events::Kind;
-use crate::rules::spec::Problem;
 use crate::rules::{self, Rule};
 
 pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
-    OpenApiRouter::new().routes(routes!(status)).routes(routes!(divert)).routes(routes!(ca))
+    OpenApiRouter::new().routes(routes!(status)).routes(routes!(ca))
 }
 
 /// The state of the agent.
@@ -32,8 +27,10 @@ pub struct Status {
     pub version: String,
     /// The host's environment, as configured; null where none is needed (`moxie run`).
     pub environment: Option<String>,
-    /// How connections reach the agent: `ebpf`.
+    /// How connections reach the agent: `ebpf`, `netfilter` or `proxy`.
     pub way: String,
+    /// The URL of the explicit proxy that programs have to be told of; null on every other way.
+    pub proxy: Option<String>,
     /// Whether new connections of the scopes are diverted: the kill switch.
     pub diverting: bool,
     /// Whether the agent can do its work now.
@@ -71,14 +68,6 @@ pub struct RuleCounts {
     pub armed: usize,
 }
 
-/// The kill switch.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
-#[schema(example = json!({"enabled": false}))]
-pub struct Switch {
-    /// Whether new connections of the scopes are diverted.
-    pub enabled: bool,
-}
-
 /// Shows the state of the agent
 #[utoipa::path(
     get, path = "/api/v1/status", tag = "agent", operation_id = "getStatus",
@@ -97,6 +86,7 @@ pub(crate) fn observe(state: &AdminState) -> Status {
         version: state.facts.version.clone(),
         environment: state.facts.environment.clone(),
         way: state.divert.name().into(),
+        proxy: state.divert.door().map(|door| format!("http://{door}")),
         diverting: state.divert.is_enabled(),
         ready: reasons.is_empty(),
         reasons,
@@ -107,7 +97,8 @@ pub(crate) fn observe(state: &AdminState) -> Status {
         now,
         rules: RuleCounts { total: rules.len(), armed },
         scopes: scopes.len(),
-        active_connections: scopes.iter().map(|scope| scope.active_connections).sum(),
+        active_connections: state.scopes.open_guests()
+            + scopes.iter().map(|scope| scope.active_connections).sum::<u64>(),
         store_trouble: state.rules.trouble(),
     }
 }
@@ -128,41 +119,6 @@ pub(super) fn reasons(state: &AdminState) -> Vec<String> {
     }
     reasons.extend(state.rules.trouble());
     reasons
-}
-
-/// Switches diversion off or on
-///
-/// The kill switch: off sends every new connection direct, at once. Connections that are open are finished as they began.
-#[utoipa::path(
-    put, path = "/api/v1/divert", tag = "agent", operation_id = "setDivert", request_body = Switch,
-    responses(
-        (status = 200, description = "The switch as it is now", body = Switch),
-        (status = 400, description = "The body is not JSON"),
-        (status = 415, description = "The body is not declared as JSON"),
-        (status = 422, description = "Not a switch: every problem"),
-        (status = 503, description = "The kernel did not take it"),
-    )
-)]
-async fn divert(State(state): State<Arc<AdminState>>, JsonBody(body): JsonBody) -> Result<Json<Switch>, Refusal> {
-    let enabled = read_switch(&body).map_err(Refusal::Invalid)?;
-    state.divert.set_enabled(enabled).map_err(Refusal::Divert)?;
-    let switch = Switch { enabled: state.divert.is_enabled() };
-    tracing::info!(enabled = switch.enabled, "diversion switched");
-    state.events.send(Kind::Divert, &switch);
-    Ok(Json(switch))
-}
-
-fn read_switch(body: &Value) -> Result<bool, Vec<Problem>> {
-    let Some(fields) = body.as_object() else { return Err(vec![wrong("", "write {\"enabled\": false}")]) };
-    let unknown = fields.keys().filter(|name| *name != "enabled");
-    let mut problems: Vec<Problem> =
-        unknown.map(|name| wrong(name, "no such field: there is only `enabled`")).collect();
-    match fields.get("enabled").and_then(Value::as_bool) {
-        Some(enabled) if problems.is_empty() => return Ok(enabled),
-        Some(_) => {}
-        None => problems.push(wrong("enabled", "write true or false")),
-    }
-    Err(problems)
 }
 
 /// Gives the authority's certificate

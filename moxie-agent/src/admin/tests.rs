@@ -27,7 +27,7 @@ use tower::ServiceExt;
 use super::{Access, AdminState, Door, Facts, router};
 use crate::clock::Clock;
 use crate::datapath::learned::Learned;
-use crate::divert::{Attachment, Divert, DivertError, Listening, Origin, Terms};
+use crate::divert::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, Terms};
 use crate::drain::Drain;
 use crate::events::Events;
 use crate::journal::Journal;
@@ -35,6 +35,7 @@ use crate::namespace::Namespace;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
 use crate::store::Store;
+use crate::switchboard::Switchboard;
 use crate::telemetry::Metrics;
 
 const TOKEN: &str = "a-token-of-the-tests";
@@ -67,6 +68,9 @@ impl Divert for Paper {
     }
     fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
         self.0.store(enabled, Ordering::SeqCst);
+        Ok(())
+    }
+    fn set_addresses(&self, _: &AddressLists) -> Result<(), DivertError> {
         Ok(())
     }
     fn is_enabled(&self) -> bool {
@@ -112,6 +116,7 @@ async fn agent_with(store: Arc<dyn Store>) -> Agent {
         metrics: Arc::new(Metrics::default()),
         learned: Arc::clone(&learned),
         events,
+        switchboard: Arc::new(Switchboard::open(Arc::clone(&divert), None, AddressLists::default()).0),
         divert,
         store: Arc::clone(&store),
         authority_pem: "-----BEGIN CERTIFICATE-----\n".into(),

@@ -26,6 +26,7 @@ use crate::scope::runtime::docker::DockerLike;
 use crate::scope::runtime::follow;
 use crate::scope::{Defaults, Scopes};
 use crate::store::{self, Store};
+use crate::switchboard::Switchboard;
 use crate::telemetry::Metrics;
 use crate::tls::authority::Authority;
 use crate::tls::leaf_cache::LeafCache;
@@ -39,6 +40,9 @@ const REFRESH: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) divert: Arc<dyn Divert>,
+    pub(super) switchboard: Arc<Switchboard>,
+    /// What did not work and keeps no agent from starting, for people.
+    pub(super) troubles: Vec<String>,
     pub(super) store: Arc<dyn Store>,
     pub(super) rules: Arc<RuleBook>,
     pub(super) scopes: Arc<Scopes>,
@@ -61,6 +65,9 @@ impl Parts {
         doors: AdminDoors,
         clock: Clock,
     ) -> Result<Self, AppError> {
+        let kept = (doors == AdminDoors::Open).then(|| state.switchboard());
+        let (switchboard, troubles) = Switchboard::open(Arc::clone(&divert), kept, config.divert.addresses.clone());
+        let switchboard = Arc::new(switchboard);
         let events = Events::default();
         let metrics = Arc::new(Metrics::default());
         let authority = Arc::new(Authority::open(&state.authority()).map_err(AppError::Authority)?);
@@ -77,8 +84,21 @@ impl Parts {
         let label = (doors == AdminDoors::Open).then(|| config.scopes.label.clone()).flatten();
         let defaults = Defaults { label, refuse_quic: config.divert.refuse_quic };
         let scopes = Arc::new(Scopes::with(Arc::clone(&divert), defaults));
-        let learned = Arc::default();
-        Ok(Self { divert, store, rules, scopes, journal, writer, authority, metrics, learned, events, clock })
+        Ok(Self {
+            divert,
+            switchboard,
+            troubles,
+            store,
+            rules,
+            scopes,
+            journal,
+            writer,
+            authority,
+            metrics,
+            learned: Arc::default(),
+            events,
+            clock,
+        })
     }
 
     /// What connections use; `own` are the addresses that are never dialled.
@@ -92,7 +112,7 @@ impl Parts {
             journal: Arc::clone(&self.journal),
             metrics: Arc::clone(&self.metrics),
             leaves: LeafCache::new(authority, config.tls.leaf_cache, Arc::clone(&self.metrics), self.clock.clone()),
-            upstream: Upstream::new(self.divert.dial_mark(), own, roots),
+            upstream: Upstream::new(Arc::clone(&self.divert), own, roots),
             learned: Arc::clone(&self.learned),
             sniff: sniff::Bounds {
                 first_byte: config.sniff.first_byte,
@@ -128,6 +148,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             learned: Arc::clone(&self.learned),
             events: self.events.clone(),
+            switchboard: Arc::clone(&self.switchboard),
             divert: Arc::clone(&self.divert),
             store: Arc::clone(&self.store),
             authority_pem: self.authority.pem().to_owned(),

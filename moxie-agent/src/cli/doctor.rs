@@ -2,7 +2,8 @@
 
 mod agent;
 mod host;
-mod kernel;
+mod neighbours;
+mod ways;
 
 use clap::Args;
 use serde::Serialize;
@@ -11,6 +12,9 @@ use serde_json::json;
 use super::Context;
 use super::exit::{Exit, Failure};
 use super::output::{self, Form, Listing};
+use super::settings::{self, ConfigFile};
+use crate::config::{self, Config, Flags};
+use crate::paths::CONFIG_FILE;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -56,7 +60,11 @@ impl Check {
 
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {
     let mut checks = host::checks();
-    checks.extend(kernel::checks());
+    let config = settings::load(&ConfigFile::default(), &Flags::default(), context);
+    checks.push(configuration(&config));
+    let config = config.or_else(|_| defaults())?;
+    checks.extend(neighbours::checks(&config.scopes));
+    checks.extend(ways::checks(&config.divert));
     checks.extend(agent::checks(context).await);
     let is_blocked = checks.iter().any(|check| check.verdict == Verdict::Blocks);
     if arguments.form.json {
@@ -67,6 +75,18 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
         show(&checks, context)?;
     }
     Ok(if is_blocked { Exit::Failed } else { Exit::Done })
+}
+
+fn configuration(config: &Result<Config, Failure>) -> Check {
+    match config {
+        Ok(_) => Check::ok("configuration", "valid"),
+        Err(failure) => Check::blocks("configuration", failure.to_string(), format!("correct {CONFIG_FILE}")),
+    }
+}
+
+/// What goes where nothing is set.
+fn defaults() -> Result<Config, Failure> {
+    config::read("", |_| None, &Flags::default()).map_err(|error| Failure::because("no settings", &error))
 }
 
 fn show(checks: &[Check], context: &Context) -> Result<(), Failure> {

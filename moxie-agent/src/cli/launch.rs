@@ -1,4 +1,4 @@
-//! `moxie launch` (hidden): becomes CMD inside a cgroup, with the trust bundle over the host's bundle paths.
+//! `moxie launch` (hidden): becomes CMD, inside a cgroup where one is given, with the trust bundle over the host's bundle paths.
 //!
 //! A program of its own, so that everything happens in the process that CMD will be, before CMD runs, without `unsafe`.
 
@@ -21,7 +21,7 @@ use crate::descriptors;
 pub(super) struct Arguments {
     /// The cgroup directory to move into
     #[arg(long, value_name = "DIR")]
-    pub(super) cgroup: PathBuf,
+    pub(super) cgroup: Option<PathBuf>,
     /// A file to show in place of another
     #[arg(long, value_name = "SRC:DST")]
     pub(super) bind: Vec<Bind>,
@@ -56,8 +56,10 @@ impl FromStr for Bind {
 impl Arguments {
     /// The arguments that read back to these.
     pub(super) fn to_argv(&self) -> Vec<OsString> {
-        let mut argv = vec!["launch".into(), "--cgroup".into(), self.cgroup.clone().into()];
-        argv.extend(["--descriptors".into(), self.descriptors.to_string().into()]);
+        let mut argv = vec!["launch".into(), "--descriptors".into(), self.descriptors.to_string().into()];
+        if let Some(cgroup) = &self.cgroup {
+            argv.extend(["--cgroup".into(), cgroup.clone().into()]);
+        }
         for Bind { source, over } in &self.bind {
             let mut bind = source.clone().into_os_string();
             bind.push(":");
@@ -72,9 +74,11 @@ impl Arguments {
 
 /// Becomes the command; comes back only with why it could not.
 pub(super) fn run(arguments: Arguments) -> Failure {
-    let procs = arguments.cgroup.join("cgroup.procs");
+    let procs = arguments.cgroup.as_ref().map(|cgroup| cgroup.join("cgroup.procs"));
     // 0 is the process that writes, whatever its id is called in this pid namespace.
-    if let Err(error) = std::fs::write(&procs, "0") {
+    if let Some(procs) = procs
+        && let Err(error) = std::fs::write(&procs, "0")
+    {
         return Failure::because(format_args!("cannot enter {}", procs.display()), &error).with_exit(MOXIE_FAILED);
     }
     if !arguments.bind.is_empty()
@@ -119,7 +123,7 @@ mod tests {
     #[test]
     fn the_arguments_read_back() {
         let written = Arguments {
-            cgroup: "/sys/fs/cgroup/moxie/run 1".into(),
+            cgroup: Some("/sys/fs/cgroup/moxie/run 1".into()),
             descriptors: 1024,
             bind: vec!["/tmp/b.pem:/etc/ssl/cert.pem".parse().unwrap()],
             command: ["sh", "-c", "exit 3", "--", "--cgroup"].map(OsString::from).to_vec(),
@@ -146,8 +150,12 @@ mod tests {
 
     #[test]
     fn a_cgroup_that_cannot_be_entered_is_moxies_failure() {
-        let arguments =
-            Arguments { cgroup: "/nonexistent".into(), descriptors: 64, bind: vec![], command: vec!["true".into()] };
+        let arguments = Arguments {
+            cgroup: Some("/nonexistent".into()),
+            descriptors: 64,
+            bind: vec![],
+            command: vec!["true".into()],
+        };
         assert_eq!(run(arguments).exit(), MOXIE_FAILED);
     }
 }

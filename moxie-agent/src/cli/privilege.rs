@@ -30,6 +30,11 @@ impl Effective {
         self.0 >> bit & 1 == 1
     }
 
+    /// Whether files can be bound over others, in a mount namespace.
+    pub(super) fn can_mount(self) -> bool {
+        self.has(SYS_ADMIN)
+    }
+
     /// What the agent would miss.
     pub(super) fn missing(self) -> Vec<Capability> {
         let stands_in = |bit| matches!(bit, BPF | PERFMON) && self.has(SYS_ADMIN);

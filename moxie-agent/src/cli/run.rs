@@ -1,9 +1,11 @@
-//! `moxie run … -- CMD…`: CMD under rules, in a cgroup of its own, and an account of what it called.
+//! `moxie run … -- CMD…`: CMD under rules, in a cgroup of its own or told of a proxy, and an account of what it called.
 
 mod account;
 mod child;
 mod host;
 mod own;
+mod place;
+mod proxy;
 mod report;
 mod shared;
 mod trust;
@@ -18,14 +20,14 @@ use serde_json::Value;
 use super::exit::{Exit, Failure, MOXIE_FAILED};
 use super::output::note;
 use super::settings::ConfigFile;
-use super::{Context, privilege, rulefile, settings};
+use super::{Context, rulefile, settings};
 use crate::clock::Clock;
 use crate::descriptors;
-use crate::divert::{Via, Way};
+use crate::divert::Via;
 use crate::rules::RuleSpec;
-use crate::scope::cgroup::RunCgroup;
 use account::Account;
 use host::Host;
+use place::Place;
 use report::Report;
 
 /// How long CMD's last connections may take to close, so that the account is whole.
@@ -41,7 +43,7 @@ pub(super) struct Arguments {
     /// Rules from a file: JSON, or one shorthand a line; may be repeated
     #[arg(long, value_name = "FILE")]
     rules: Vec<PathBuf>,
-    /// How connections come on path
+    /// How connections come on path [default: auto]
     #[arg(long, value_enum, value_name = "WAY")]
     via: Option<Via>,
     /// Whether CMD is made to trust Moxie's authority
@@ -75,23 +77,20 @@ enum Trust {
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {
     settings::warn_of_unknown_variables(context);
     let rules = arguments.read_rules()?;
-    if let Some(Via::Only(way @ (Way::Ebpf | Way::Netfilter))) = arguments.via {
-        privilege::require("moxie run", way)?;
-    }
+    let config = own::configuration(&arguments, context)?;
+    let place = Place::find(config.divert.via).map_err(before_cmd)?;
     let report = arguments.report.as_deref().map(Report::reserve).transpose().map_err(before_cmd)?;
     let descriptors = descriptors::limit();
-    let cgroup = RunCgroup::create();
-    let cgroup =
-        cgroup.map_err(|error| before_cmd(Failure::because("cannot make a cgroup for the command", &error)))?;
 
-    let host = host::open(&arguments, &rules, cgroup.path(), context).await.map_err(before_cmd)?;
+    let host = host::open(&arguments, config, &rules, &place, context).await.map_err(before_cmd)?;
     note(&format!("on path by {}, through {}", host.on_path(), host.name()));
-    let ended = under_rules(&*host, &arguments, &cgroup, descriptors, context).await;
+    let ended = under_rules(&*host, &arguments, &place, descriptors, context).await;
     let account = Account::take(&*host, SETTLING).await;
+    let door = host.door();
     host.close().await;
     let status = ended.map_err(before_cmd)?;
 
-    account.tell();
+    account.tell(door);
     if let Some(report) = report {
         // CMD has run: its exit code stands, whatever becomes of the report.
         report.write(&account, status.code()).unwrap_or_else(|failure| failure.tell());
@@ -103,7 +102,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
 async fn under_rules(
     host: &dyn Host,
     arguments: &Arguments,
-    cgroup: &RunCgroup,
+    place: &Place,
     descriptors: u64,
     context: &Context,
 ) -> Result<Exit, Failure> {
@@ -111,7 +110,21 @@ async fn under_rules(
         Trust::Auto => Some(trust::Prepared::new(&host.authority_pem().await?, context)?),
         Trust::None => None,
     };
-    child::run(&arguments.command, cgroup.path(), descriptors, trusted.as_ref()).await
+    let mut variables = trusted.as_ref().map(|trusted| trusted.variables().to_vec()).unwrap_or_default();
+    if let Some(door) = host.door() {
+        let given = variables.clone();
+        let given = |name: &str| given.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let told = proxy::tell(door, |name| given(name).or_else(|| context.env.text(name)));
+        told.warnings.iter().for_each(|warning| note(warning));
+        variables.extend(told.variables);
+    }
+    let start = child::Start {
+        cgroup: place.cgroup(),
+        descriptors,
+        binds: trusted.as_ref().map(trust::Prepared::binds).unwrap_or_default(),
+        variables,
+    };
+    child::run(&arguments.command, start).await
 }
 
 /// A failure before CMD ran; wrong use and missing permission keep their own codes.

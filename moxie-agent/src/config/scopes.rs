@@ -38,7 +38,10 @@ fn socket(raw: &mut Section, key: &'static str, usual: &str) -> Option<PathBuf> 
     let text: String = raw.take(key).unwrap_or_else(|| usual.to_owned());
     let path = text.strip_prefix("unix://").unwrap_or(&text);
     if !path.is_empty() && !path.starts_with('/') {
-        raw.refuse(key, format!("is \"{text}\": write the absolute path of its unix socket, or \"\" to leave it alone"));
+        raw.refuse(
+            key,
+            format!("is \"{text}\": write the absolute path of its unix socket, or \"\" to leave it alone"),
+        );
     }
     (!path.is_empty()).then(|| path.into())
 }

@@ -35,13 +35,14 @@ const fn read_by_the_command_line(name: &'static str) -> Variable {
 }
 
 /// Every variable that Moxie reads; the guide's page on configuration lists the same.
-pub const VARIABLES: [Variable; 13] = [
+pub const VARIABLES: [Variable; 14] = [
     sets("MOXIE_ENVIRONMENT", "environment", Shape::Text),
     sets("MOXIE_ADMIN_ADDR", "admin.addr", Shape::Text),
     sets("MOXIE_ADMIN_HOSTS", "admin.hosts", Shape::List(',')),
     sets("MOXIE_TOKEN", "admin.token", Shape::Text),
     sets("MOXIE_STORE", "store.url", Shape::Text),
     sets("MOXIE_VIA", "divert.via", Shape::Text),
+    sets("MOXIE_PROXY", "divert.proxy", Shape::Text),
     sets("MOXIE_UPSTREAM_CA", "tls.upstream_ca", Shape::List(':')),
     sets("MOXIE_SEED", "rules.seed", Shape::Number),
     sets("MOXIE_LOG", "log.filter", Shape::Text),

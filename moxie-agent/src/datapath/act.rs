@@ -4,6 +4,7 @@
 
 pub mod delay;
 pub mod forward;
+pub mod gateway;
 pub mod intercept;
 pub mod passthrough;
 pub mod respond;
@@ -39,7 +40,7 @@ impl Error {
     /// The reason to record, where it says more than the verdict's.
     pub(super) fn reason(&self) -> Option<Reason> {
         match self {
-            Self::Dial(DialError::OwnSocket(_)) => Some(Reason::OwnSocket),
+            Self::Dial(DialError::OwnSocket(_) | DialError::CameBack(_)) => Some(Reason::OwnSocket),
             Self::Dial(_) => Some(Reason::UpstreamFailed),
             Self::Terminate(TerminateError::Refused(_)) => Some(Reason::AuthorityRefused),
             Self::ClientGone => Some(Reason::ClientClosed),

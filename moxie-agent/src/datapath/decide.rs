@@ -2,11 +2,10 @@
 //!
 //! In: `Sniffed`. Out: a `Verdict`. Never: fires a rule; it only asks what rules could name.
 
-use std::net::SocketAddr;
-
 use super::Context;
 use super::learned::Client;
 use super::sniff::{FirstBytes, Sniffed, client_hello::ClientHello};
+use crate::divert::{Form, Origin};
 use crate::journal::{ConnectionVerdict, Reason};
 use crate::rules::set::{Naming, normal_authority};
 
@@ -32,6 +31,23 @@ pub fn connection(conn: &Sniffed, cx: &Context) -> Verdict {
 }
 
 fn judge(conn: &Sniffed, cx: &Context) -> Verdict {
+    match conn.origin.asked.as_ref().map(|asked| asked.form) {
+        Some(Form::Requests) => requests(conn, cx),
+        Some(Form::Tunnel) if !cx.divert.is_enabled() => Verdict::Passthrough(Reason::SwitchedOff),
+        Some(Form::Tunnel) | None => bytes(conn, cx),
+    }
+}
+
+/// What is asked of a proxy in absolute-form can only be understood; which rules there are changes nothing but the reason.
+fn requests(conn: &Sniffed, cx: &Context) -> Verdict {
+    match clear(clear_authority(&conn.first), conn, cx) {
+        _ if !cx.divert.is_enabled() => Verdict::Intercept(Reason::SwitchedOff),
+        Verdict::Intercept(reason) => Verdict::Intercept(reason),
+        Verdict::Passthrough(_) => Verdict::Intercept(Reason::ProxyRequests),
+    }
+}
+
+fn bytes(conn: &Sniffed, cx: &Context) -> Verdict {
     match &conn.first {
         FirstBytes::Opaque(reason) => Verdict::Passthrough(*reason),
         FirstBytes::Tls(hello) => tls(hello, conn, cx),
@@ -56,9 +72,9 @@ fn tls(hello: &ClientHello, conn: &Sniffed, cx: &Context) -> Verdict {
     if !speaks_http(hello) {
         return Verdict::Passthrough(Reason::OtherAlpn);
     }
-    let name = server_name(hello, conn.origin.destination);
+    let name = server_name(hello, &conn.origin);
     let client = Client::new(&conn.log.caller(), &name);
-    match named(&tls_authority(&name, conn.origin.destination), &client, cx) {
+    match named(&tls_authority(&name, conn.origin.port()), &client, cx) {
         Verdict::Intercept(_) if cx.learned.refused.contains(&client) => {
             Verdict::Passthrough(Reason::ClientRefusedAuthority)
         }
@@ -81,10 +97,10 @@ fn speaks_http(hello: &ClientHello) -> bool {
     hello.alpn.is_empty() || hello.alpn.iter().any(|protocol| protocol == b"h2" || protocol == b"http/1.1")
 }
 
-/// The name a TLS client asked for: its SNI, else the address it dialled.
+/// The name a TLS client asked for: its SNI, else the address it dialled, else what it told an explicit proxy.
 #[must_use]
-pub fn server_name(hello: &ClientHello, destination: SocketAddr) -> String {
-    hello.server_name.clone().unwrap_or_else(|| destination.ip().to_string())
+pub fn server_name(hello: &ClientHello, origin: &Origin) -> String {
+    hello.server_name.clone().unwrap_or_else(|| origin.host())
 }
 
 /// The authority that the first request in the clear names.
@@ -99,9 +115,9 @@ pub fn clear_authority(first: &FirstBytes) -> Option<String> {
 }
 
 /// The authority that a request inside TLS will most likely name.
-fn tls_authority(name: &str, destination: SocketAddr) -> String {
+fn tls_authority(name: &str, port: u16) -> String {
     let host = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
-    normal_authority(&format!("{host}:{}", destination.port()), "https")
+    normal_authority(&format!("{host}:{port}"), "https")
 }
 
 #[cfg(test)]

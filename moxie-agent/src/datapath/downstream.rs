@@ -1,11 +1,14 @@
 //! The application's socket: counts its bytes, and can be made to end with a reset instead of an orderly close.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -47,13 +50,15 @@ pub struct Downstream {
     stream: TcpStream,
     bytes: Arc<Bytes>,
     abort: Abort,
+    /// Whether bytes may wait that the runtime has told of already, and will not tell of again.
+    waiting: bool,
 }
 
 impl Downstream {
     /// Wraps an accepted socket.
     #[must_use]
     pub fn new(stream: TcpStream, bytes: Arc<Bytes>) -> Self {
-        Self { stream, bytes, abort: Abort::default() }
+        Self { stream, bytes, abort: Abort::default(), waiting: true }
     }
 
     /// The handle that makes this socket end with a reset.
@@ -76,10 +81,28 @@ fn aborted() -> io::Error {
     io::Error::from(io::ErrorKind::ConnectionAborted)
 }
 
+/// Reads what is there without asking the runtime: a peek that waited for more in vain has used up its word that there is
+/// something to read. `false`: there is nothing, and from now on the runtime will tell.
+fn read_waiting(stream: &TcpStream, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+    match recv(stream.as_raw_fd(), buf.initialize_unfilled(), MsgFlags::MSG_DONTWAIT) {
+        Ok(count) => {
+            buf.advance(count);
+            Ok(true)
+        }
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl AsyncRead for Downstream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if self.waiting {
+            self.waiting = read_waiting(&self.stream, buf)?;
+        }
+        if !self.waiting {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        }
         self.bytes.up.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
@@ -121,5 +144,40 @@ impl AsyncWrite for Downstream {
             return Poll::Ready(Err(aborted()));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::peek;
+
+    #[tokio::test]
+    async fn bytes_are_read_that_somebody_waited_behind_in_vain() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a client of this test's own, on loopback")]
+        let (client, accepted) = tokio::join!(TcpStream::connect(to), listener.accept());
+        let (mut client, (accepted, _)) = (client.unwrap(), accepted.unwrap());
+        client.write_all(b"at once").await.unwrap();
+        peek::beyond(&accepted, &mut [0; 16], 0).await.unwrap();
+        let mut more = [0; 16];
+        let more = peek::beyond(&accepted, &mut more, 7);
+        assert!(timeout(Duration::from_millis(50), more).await.is_err(), "nothing more comes");
+        let mut downstream = Downstream::new(accepted, Arc::default());
+        let mut read = [0; 7];
+        timeout(Duration::from_secs(10), downstream.read_exact(&mut read)).await.expect("they are there").unwrap();
+        assert_eq!(&read, b"at once");
+        client.write_all(b" and later").await.unwrap();
+        drop(client);
+        let mut rest = String::new();
+        downstream.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, " and later");
     }
 }

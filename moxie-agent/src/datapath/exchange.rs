@@ -38,18 +38,18 @@ pub async fn serve(
     let io = TokioIo::new(stream);
     let served = if session.version == Version::HTTP_2 {
         let server = http2_server();
-        run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), &session).await
+        run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), ended(&session)).await
     } else {
         let server = http1_server(session.scheme);
         let connection = server.serve_connection(io, service).with_upgrades();
-        run(connection, |conn| conn.graceful_shutdown(), &session).await
+        run(connection, |conn| conn.graceful_shutdown(), ended(&session)).await
     };
     served.map_err(Error::Serve)
 }
 
 /// A client in the clear may close its half and still wait for the answer. Inside TLS a close means that it is gone: what is
 /// under way for it ends, so that the destination sees it go, as it would have directly.
-fn http1_server(scheme: &str) -> http1::Builder {
+pub(super) fn http1_server(scheme: &str) -> http1::Builder {
     let mut server = http1::Builder::new();
     server.preserve_header_case(true).auto_date_header(false).half_close(scheme == "http").max_headers(MAX_HEADERS);
     server
@@ -61,16 +61,27 @@ fn http2_server() -> http2::Builder<TokioExecutor> {
     server
 }
 
-/// Runs a connection; when the agent drains or the destination closes its side, it ends after what is under way.
-async fn run<C>(connection: C, close: impl Fn(std::pin::Pin<&mut C>), session: &Session) -> hyper::Result<()>
+/// Completes when the agent drains or the destination closes its side.
+async fn ended(session: &Session) {
+    tokio::select! {
+        () = session.cx.drain.started() => {}
+        () = session.link.closed() => {}
+    }
+}
+
+/// Runs a connection; once `ended` it ends after what is under way.
+pub(super) async fn run<C>(
+    connection: C,
+    close: impl Fn(std::pin::Pin<&mut C>),
+    ended: impl Future<Output = ()>,
+) -> hyper::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         served = &mut connection => return served,
-        () = session.cx.drain.started() => {}
-        () = session.link.closed() => {}
+        () = ended => {}
     }
     // An answer that came just before, above all the switch to another protocol, goes out as it is, without a "close" in it.
     if let Some(served) = connection.as_mut().now_or_never() {
@@ -89,7 +100,11 @@ async fn handle(request: Request<Incoming>, session: Arc<Session>) -> Result<Res
     served
 }
 
-async fn exchange(request: Request<Incoming>, session: &Arc<Session>) -> Result<Response<ResponseBody>, Failure> {
+/// Decides, acts on and records one request.
+pub(super) async fn exchange(
+    request: Request<Incoming>,
+    session: &Arc<Session>,
+) -> Result<Response<ResponseBody>, Failure> {
     let authority = authority(&request, session.scheme);
     let mut log = open_log(&request, &authority, session);
     match decide(&request, &authority, session) {
@@ -142,6 +157,9 @@ async fn waited(log: &mut ExchangeLog, delay: std::time::Duration) {
 }
 
 fn decide(request: &Request<Incoming>, authority: &str, session: &Session) -> Option<Hit> {
+    if session.is_switched_off() {
+        return None;
+    }
     let facts = set::Request {
         method: request.method().as_str(),
         scheme: session.scheme,

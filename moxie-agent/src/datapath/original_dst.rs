@@ -10,6 +10,8 @@ use super::Context;
 use super::accept::Accepted;
 use super::downstream::reset;
 use super::record::ConnectionLog;
+use super::tunnel::refuse;
+use crate::divert::proxy::Refusal;
 use crate::divert::{DivertError, Origin};
 use crate::journal::Reason;
 use crate::namespace::Namespace;
@@ -21,6 +23,8 @@ pub struct Located {
     pub stream: TcpStream,
     /// What the kernel remembered.
     pub origin: Origin,
+    /// The destination, where it was dialled meanwhile.
+    pub dialled: Option<TcpStream>,
     /// Its record.
     pub log: Arc<ConnectionLog>,
 }
@@ -34,8 +38,14 @@ pub enum Error {
     /// The kernel could not be asked.
     #[error("the kernel could not be asked for the original destination")]
     Lookup(#[source] DivertError),
-    /// The destination is a socket of the agent's own.
-    #[error("the original destination {0} is one of the agent's own sockets")]
+    /// The client of an explicit proxy is not served.
+    #[error("the client is not served")]
+    NotServed(#[source] Refusal),
+    /// The client went away before it had asked for anything.
+    #[error("the client hung up before it asked for anything")]
+    ClientGone(#[source] std::io::Error),
+    /// The destination is a socket of the agent's own, or the caller is the agent.
+    #[error("the connection to {0} begins or ends at one of the agent's own sockets")]
     OwnSocket(std::net::SocketAddr),
 }
 
@@ -43,6 +53,9 @@ impl Error {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Unknown | Self::Lookup(_) => Reason::NoOriginalDst,
+            Self::NotServed(Refusal::OwnSocket) => Reason::OwnSocket,
+            Self::NotServed(_) => Reason::NotServed,
+            Self::ClientGone(_) => Reason::ClientClosed,
             Self::OwnSocket(_) => Reason::OwnSocket,
         }
     }
@@ -57,7 +70,11 @@ pub async fn resolve(conn: Accepted, cx: &Context) -> Result<Located, Error> {
     match locate(&stream, &namespace, cx).await {
         Ok(origin) => {
             log.located(&origin, cx.scopes.caller(&origin), &cx.scopes);
-            Ok(Located { stream, origin, log })
+            Ok(Located { stream, origin, dialled: None, log })
+        }
+        Err(Error::NotServed(refusal)) => {
+            refuse(stream, &refusal).await;
+            Err(Error::NotServed(refusal))
         }
         Err(error) => {
             reset(stream);
@@ -67,9 +84,18 @@ pub async fn resolve(conn: Accepted, cx: &Context) -> Result<Located, Error> {
 }
 
 async fn locate(stream: &TcpStream, namespace: &Arc<Namespace>, cx: &Context) -> Result<Origin, Error> {
-    let origin = cx.divert.origin(stream, namespace).await.map_err(Error::Lookup)?.ok_or(Error::Unknown)?;
-    if cx.upstream.is_own(origin.destination) {
+    let origin = match cx.divert.origin(stream, namespace).await {
+        Ok(origin) => origin.ok_or(Error::Unknown)?,
+        Err(DivertError::NotServed(refusal)) => return Err(Error::NotServed(refusal)),
+        Err(DivertError::Client { source }) => return Err(Error::ClientGone(source)),
+        Err(error) => return Err(Error::Lookup(error)),
+    };
+    if cx.divert.is_agents_own(&origin) {
         return Err(Error::OwnSocket(origin.destination));
     }
-    Ok(origin)
+    match origin.addresses().iter().find(|address| cx.upstream.is_own(**address)) {
+        None => Ok(origin),
+        Some(_) if origin.asked.is_some() => Err(Error::NotServed(Refusal::OwnSocket)),
+        Some(own) => Err(Error::OwnSocket(*own)),
+    }
 }

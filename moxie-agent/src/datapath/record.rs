@@ -91,13 +91,15 @@ impl ConnectionLog {
         let mut notes = self.notes();
         notes.open = Some(scopes.connection_opened(caller.scope.as_ref()));
         notes.caller = caller;
-        notes.original_dst = Some(origin.destination.to_string());
+        notes.original_dst = origin.is_found().then(|| origin.destination.to_string());
+        notes.server_name = origin.asked.as_ref().map(|asked| asked.host.clone());
     }
 
     /// Notes stage 3.
     pub fn sniffed(&self, protocol: Protocol, server_name: Option<String>) {
         let mut notes = self.notes();
-        (notes.protocol, notes.server_name) = (protocol, server_name);
+        notes.protocol = protocol;
+        notes.server_name = server_name.or_else(|| notes.server_name.take());
     }
 
     /// Notes stage 4, or that stage 5 thought better of it.
@@ -111,7 +113,7 @@ impl ConnectionLog {
         let Some(reason) = reason else { return };
         let mut notes = self.notes();
         notes.reason = reason;
-        if matches!(reason, Reason::NoOriginalDst | Reason::OwnSocket) {
+        if matches!(reason, Reason::NoOriginalDst | Reason::OwnSocket | Reason::NotServed) {
             notes.verdict = ConnectionVerdict::Fault;
         }
     }

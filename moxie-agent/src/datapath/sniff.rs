@@ -8,12 +8,9 @@ pub mod http1;
 pub mod http2;
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, recv};
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -23,6 +20,7 @@ use super::original_dst::Located;
 use super::record::ConnectionLog;
 use crate::divert::Origin;
 use crate::journal::{Protocol, Reason};
+use crate::peek::{self, Peeked};
 use crate::upstream::DialError;
 use client_hello::ClientHello;
 
@@ -130,8 +128,11 @@ impl Error {
 /// # Errors
 /// The connection ended before anything could be seen.
 pub async fn look(conn: Located, cx: &Context) -> Result<Sniffed, Error> {
-    let Located { stream, origin, log } = conn;
-    let speaker = first_speaker(&stream, &origin, cx).await;
+    let Located { stream, origin, dialled, log } = conn;
+    let speaker = match dialled {
+        Some(dialled) => whoever_is_first(&stream, dialled, &origin, cx).await,
+        None => first_speaker(&stream, &origin, cx).await,
+    };
     let (dialled, first) = match speaker {
         Ok(Speaker::Client(dialled)) => (dialled, recognise(&stream, &cx.sniff).await?),
         Ok(Speaker::Server(dialled)) => (Some(dialled), FirstBytes::Opaque(Reason::ServerFirst)),
@@ -158,11 +159,20 @@ async fn first_speaker(stream: &TcpStream, origin: &Origin, cx: &Context) -> Res
         return seen.map(|()| Speaker::Client(None));
     }
     let dialled = cx.upstream.dial(origin).await.map_err(Error::Dial)?;
+    whoever_is_first(stream, dialled, origin, cx).await
+}
+
+async fn whoever_is_first(
+    stream: &TcpStream,
+    dialled: TcpStream,
+    origin: &Origin,
+    cx: &Context,
+) -> Result<Speaker, Error> {
     tokio::select! {
         biased;
         seen = has_bytes(stream) => seen.map(|()| Speaker::Client(Some(dialled))),
         _ = dialled.readable() => {
-            cx.learned.server_first.insert(destination);
+            cx.learned.server_first.insert(origin.destination);
             Ok(Speaker::Server(dialled))
         }
     }
@@ -170,7 +180,7 @@ async fn first_speaker(stream: &TcpStream, origin: &Origin, cx: &Context) -> Res
 
 /// Completes when the application has sent a byte.
 async fn has_bytes(stream: &TcpStream) -> Result<(), Error> {
-    match peek_beyond(stream, &mut [0], 0).await.map_err(Error::Read)? {
+    match peek::beyond(stream, &mut [0], 0).await.map_err(Error::Read)? {
         Peeked::Bytes(_) => Ok(()),
         Peeked::Closed => Err(Error::Closed),
     }
@@ -181,7 +191,7 @@ async fn recognise(stream: &TcpStream, bounds: &Bounds) -> Result<FirstBytes, Er
     let mut buffer = vec![0; FIRST_BUFFER.min(bounds.max_bytes)];
     let mut seen = 0;
     loop {
-        let peeked = timeout_at(deadline, peek_beyond(stream, &mut buffer, seen)).await;
+        let peeked = timeout_at(deadline, peek::beyond(stream, &mut buffer, seen)).await;
         match peeked {
             Ok(Ok(Peeked::Bytes(count))) => seen = count,
             Ok(Err(error)) => return Err(Error::Read(error)),
@@ -232,31 +242,6 @@ impl<T> Progress<T> {
             Self::Done(value) => Progress::Done(make(value)),
             Self::Partial => Progress::Partial,
             Self::Other => Progress::Other,
-        }
-    }
-}
-
-enum Peeked {
-    /// This many bytes are in the socket, and in the buffer.
-    Bytes(usize),
-    /// No more will come.
-    Closed,
-}
-
-/// Waits until more than `seen` bytes are in the socket and copies them; they stay there.
-async fn peek_beyond(stream: &TcpStream, buffer: &mut [u8], seen: usize) -> io::Result<Peeked> {
-    loop {
-        let ready = stream.ready(Interest::READABLE).await?;
-        let peeked = stream.try_io(Interest::READABLE, || {
-            let count = recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?;
-            // "Would block" makes the runtime wait for the next arrival instead of for what is there already.
-            if count > seen { Ok(count) } else { Err(io::ErrorKind::WouldBlock.into()) }
-        });
-        match peeked {
-            Ok(count) => return Ok(Peeked::Bytes(count)),
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-            Err(_) if ready.is_read_closed() => return Ok(Peeked::Closed),
-            Err(_) => {}
         }
     }
 }

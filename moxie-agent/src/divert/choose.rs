@@ -8,6 +8,8 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use super::ebpf::{Ebpf, EbpfOptions};
+use super::netfilter::{Netfilter, NetfilterOptions};
+use super::proxy::Proxy;
 use super::{Divert, DivertError};
 use crate::chain::Chain;
 use crate::config;
@@ -44,7 +46,8 @@ impl Way {
     pub fn open(self, settings: &config::Divert) -> Result<Arc<dyn Divert>, DivertError> {
         match self {
             Self::Ebpf => Ok(Arc::new(Ebpf::load(&ebpf_options(settings))?)),
-            Self::Netfilter | Self::Proxy => Err(DivertError::NotInBuild { way: self.name() }),
+            Self::Netfilter => Ok(Arc::new(Netfilter::open(netfilter_options(settings))?)),
+            Self::Proxy => Ok(Arc::new(Proxy::open(settings.proxy, settings.stand_ins.clone())?)),
         }
     }
 }
@@ -198,10 +201,18 @@ fn first(ways: &[Way], open: impl Fn(Way) -> Result<Arc<dyn Divert>, DivertError
 fn ebpf_options(settings: &config::Divert) -> EbpfOptions {
     EbpfOptions {
         ports: settings.ports.clone(),
-        refuse_quic: settings.refuse_quic,
         max_beat_age: settings.heartbeat,
         kernel_log: settings.kernel_log,
         ..EbpfOptions::default()
+    }
+}
+
+fn netfilter_options(settings: &config::Divert) -> NetfilterOptions {
+    NetfilterOptions {
+        ports: settings.ports.clone(),
+        refuse_quic: settings.refuse_quic,
+        max_beat_age: settings.heartbeat,
+        ..NetfilterOptions::default()
     }
 }
 
@@ -227,7 +238,7 @@ mod tests {
 
     #[test]
     fn where_nothing_works_every_reason_is_told() {
-        let refused = |way: Way| Err(DivertError::NotInBuild { way: way.name() });
+        let refused = |way: Way| Err(DivertError::KernelTooOld { found: format!("by {way}") });
         let told = Chain(&first(&Way::ALL, refused).unwrap_err()).to_string();
         for way in Way::ALL {
             assert!(told.contains(&format!("by {way}")), "{told}");

@@ -3,13 +3,16 @@
 //! Invariant: whatever happens to the agent, a connect goes direct. The listeners die with the process, the links are not pinned, and
 //! a process that hangs stops beating.
 
+mod address_map;
 mod control;
+pub mod foreign;
 mod home;
 mod links;
 mod listeners;
 mod load;
 mod origins;
 mod place;
+mod refusals;
 pub mod release;
 mod routes;
 mod sets;
@@ -23,19 +26,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use moxie_common::{Counter, Mark};
+use moxie_common::{Counter, Mark, listed};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Attachment, Divert, DivertError, Listening, Origin, PortSet, Terms};
+use super::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, PortSet, Terms};
 use crate::namespace::Namespace;
 use crate::paths::FIRST_LISTENER_PORT;
 use crate::scope::cgroup::{self, Hierarchy};
+use address_map::AddressMap;
 use control::Controls;
 use home::Home;
 use links::{Links, Programs};
 use origins::Origins;
 use place::Place;
+use refusals::Refusals;
 use sets::Sets;
 use tags::Tags;
 use watch::Watcher;
@@ -45,24 +50,42 @@ use watch::Watcher;
 pub struct EbpfOptions {
     /// Destination ports whose connections come to the agent.
     pub ports: PortSet,
-    /// Refuse UDP to port 443 where TCP to it is diverted, so that HTTP/3 clients fall back to TCP.
-    pub refuse_quic: bool,
     /// A heartbeat older than this diverts nothing; at least five times [`super::HEARTBEAT`].
     pub max_beat_age: Duration,
     /// Forward the kernel half's debug lines to the log. Costs a little at every connect.
     pub kernel_log: bool,
     /// First of the listener ports; if one of them is taken, the next block is tried.
     pub first_port: u16,
+    /// What keeps the agent from diverting itself. For tests of one guard without the others; there is no setting for it.
+    pub guards: Guards,
+}
+
+/// Guards against a loop, each enough without the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guards {
+    /// [`Divert::attach`] refuses a cgroup that the agent is in.
+    pub attach: bool,
+    /// The kernel half lets pass what processes in the agent's own cgroup dial.
+    pub cgroup: bool,
+    /// The agent's upstream sockets carry its mark, and the kernel half lets pass what does.
+    pub mark: bool,
+    /// The agent resets what it has dialled and what it has accepted if that is a connection of its own that came back.
+    pub dial: bool,
+}
+
+impl Guards {
+    /// As in service.
+    pub const ALL: Self = Self { attach: true, cgroup: true, mark: true, dial: true };
 }
 
 impl Default for EbpfOptions {
     fn default() -> Self {
         Self {
             ports: PortSet::default(),
-            refuse_quic: false,
             max_beat_age: Duration::from_secs(1),
             kernel_log: false,
             first_port: FIRST_LISTENER_PORT,
+            guards: Guards::ALL,
         }
     }
 }
@@ -77,9 +100,12 @@ pub struct Ebpf {
     programs: Programs,
     controls: Controls,
     origins: Origins,
+    refusals: Arc<Refusals>,
+    addresses: Mutex<AddressMap>,
     log: Option<Mutex<load::KernelLog>>,
     mark: Option<Mark>,
-    refuse_quic: bool,
+    guards: Guards,
+    pid: Option<u32>,
     hierarchy: Hierarchy,
     home: Home,
 }
@@ -99,12 +125,16 @@ impl Ebpf {
         let sets = Arc::new(Sets::open(Tags::new(&mut object)?, options.first_port, Watcher::start()?)?);
         load::write_ports(&mut object, &options.ports)?;
         let log = options.kernel_log.then(|| load::KernelLog::new(&mut object)).transpose()?.map(Mutex::new);
-        let controls = Controls::new(&mut object, options, sets.first_port(), cgroup::id_of(home.path())?)?;
+        let agent_cgroup = if options.guards.cgroup { cgroup::id_of(home.path())? } else { 0 };
+        let controls = Controls::new(&mut object, options, sets.first_port(), agent_cgroup)?;
+        let refusals = Arc::new(Refusals::new(&mut object)?);
+        let addresses = Mutex::new(AddressMap::new(&mut object)?);
         let origins = Origins::new(&mut object)?;
         let programs = Programs::load(object)?;
         programs.attach_agent(home.path())?;
-        let (mark, refuse_quic) = (sets.own_mark(), options.refuse_quic);
-        Ok(Self { sets, programs, controls, origins, log, mark, refuse_quic, hierarchy, home })
+        let mark = sets.own_mark().filter(|_| options.guards.mark);
+        let (guards, pid) = (options.guards, home::pid_as_the_kernel_has_it());
+        Ok(Self { sets, programs, controls, origins, refusals, addresses, log, mark, guards, pid, hierarchy, home })
     }
 
     /// First of the ports that the agent listens on.
@@ -138,6 +168,8 @@ struct Attached {
     // Dropped in this order: the hooks before the listeners that they look for.
     _links: Links,
     place: Arc<Place>,
+    cgroup_id: u64,
+    refusals: Arc<Refusals>,
 }
 
 impl Attachment for Attached {
@@ -147,6 +179,10 @@ impl Attachment for Attached {
 
     fn obstacles(&self) -> Vec<String> {
         self.place.obstacles()
+    }
+
+    fn quic_refused(&self) -> u64 {
+        self.refusals.of(self.cgroup_id)
     }
 }
 
@@ -158,15 +194,15 @@ impl Divert for Ebpf {
 
     fn attach(&self, cgroup: &Path, terms: Terms) -> Result<Box<dyn Attachment>, DivertError> {
         let cgroup = self.hierarchy.resolve(cgroup)?;
-        if self.home.path().starts_with(&cgroup) {
+        if self.guards.attach && self.home.path().starts_with(&cgroup) {
             return Err(DivertError::ContainsAgent { cgroup, agent: self.home.path().to_owned() });
         }
-        let terms = Terms { refuse_quic: terms.refuse_quic || self.refuse_quic };
+        let cgroup_id = cgroup::id_of(&cgroup)?;
         let place = Place::new(&cgroup, &self.sets);
         // The listeners before the hooks that look for them.
         place.look();
         let links = self.programs.attach(&cgroup, terms)?;
-        Ok(Box::new(Attached { _links: links, place }))
+        Ok(Box::new(Attached { _links: links, place, cgroup_id, refusals: Arc::clone(&self.refusals) }))
     }
 
     async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
@@ -188,6 +224,15 @@ impl Divert for Ebpf {
         self.controls.set_enabled(enabled)
     }
 
+    fn set_addresses(&self, lists: &AddressLists) -> Result<(), DivertError> {
+        let unlisted = match lists {
+            none if none.is_empty() => listed::NO_LISTS,
+            lists if lists.allow.is_empty() => listed::ALLOWED,
+            _ => listed::DENIED,
+        };
+        lock(&self.addresses).set(lists, |generation| self.controls.set_lists(generation, unlisted))
+    }
+
     fn is_enabled(&self) -> bool {
         self.controls.is_enabled()
     }
@@ -204,6 +249,14 @@ impl Divert for Ebpf {
 
     fn dial_mark(&self) -> Option<u32> {
         self.mark.map(|mark| mark.0)
+    }
+
+    fn came_back(&self, dialled: BorrowedFd<'_>) -> bool {
+        self.guards.dial && self.origins.has(dialled)
+    }
+
+    fn is_agents_own(&self, origin: &Origin) -> bool {
+        self.guards.dial && self.pid.is_some() && origin.pid == self.pid
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

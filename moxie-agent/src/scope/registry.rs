@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::cgroup::{self, CgroupError, Hierarchy};
 use super::container::{Container, Containers};
+use super::guests::{Guests, path_of_guest};
 use super::process::{self, ProcessError};
 use super::spec::{Label, Mode, ScopeId, ScopeSpec, Target};
 use super::view::Scope;
@@ -94,6 +95,7 @@ pub struct Scopes {
     changing: Mutex<()>,
     /// By cgroup id, which the kernel does not use twice.
     paths: Cache<u64, Arc<PathBuf>>,
+    pub(super) guests: OnceLock<Guests>,
     hierarchy: OnceLock<Hierarchy>,
     /// Wakes whoever calls [`Scopes::refresh`] once a second before the second is over.
     nudge: Notify,
@@ -121,6 +123,7 @@ impl Scopes {
             table: ArcSwap::from_pointee(Table { entries: configured.into_iter().collect(), places: Vec::new() }),
             changing: Mutex::new(()),
             paths: Cache::new(KNOWN_PATHS),
+            guests: OnceLock::new(),
             hierarchy: OnceLock::new(),
             nudge: Notify::new(),
             strangers: broadcast::Sender::new(STRANGERS),
@@ -198,12 +201,12 @@ impl Scopes {
     /// Who made the connection that `origin` tells of.
     #[must_use]
     pub fn caller(&self, origin: &Origin) -> Caller {
-        let path = origin.cgroup_id.and_then(|id| self.path_of(id));
+        let path = origin.cgroup_id.and_then(|id| self.path_of(id)).or_else(|| path_of_guest(origin));
         let path = path.as_ref().map(|path| path.as_path());
         let container = path.and_then(|path| self.surroundings().container(path));
         let container = container.as_deref();
         Caller {
-            scope: path.and_then(|path| self.table.load().owner_of(path)),
+            scope: path.and_then(|path| self.table.load().owner_of(path)).or_else(|| self.guests_of(origin)),
             unit: path.and_then(cgroup::unit_of),
             container: container.map(|container| container.name.as_ref().unwrap_or(&container.id).clone()),
             container_id: container.map(|container| container.id.clone()),
@@ -229,7 +232,10 @@ impl Scopes {
     /// Counts a connection of `scope` as open until the guard is dropped.
     #[must_use]
     pub fn connection_opened(&self, scope: Option<&ScopeId>) -> OpenConnection {
-        let active = scope.and_then(|id| self.table.load().entry(id).map(|entry| Arc::clone(&entry.active)));
+        let active = scope.and_then(|id| {
+            let entry = self.table.load().entry(id).map(|entry| Arc::clone(&entry.active));
+            entry.or_else(|| self.active_guests(id))
+        });
         if let Some(active) = &active {
             active.fetch_add(1, Ordering::Relaxed);
         }

@@ -78,10 +78,8 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// It does not answer.
-    async fn changes(
-        &self,
-        since: Timestamp,
-    ) -> Result<BoxStream<'static, Result<Change, RuntimeError>>, RuntimeError>;
+    async fn changes(&self, since: Timestamp)
+    -> Result<BoxStream<'static, Result<Change, RuntimeError>>, RuntimeError>;
 
     /// Every container, running or not.
     ///

@@ -2,15 +2,24 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use super::probe::Known;
-use crate::divert::Origin;
+use crate::divert::{Divert, Origin};
 use crate::tls::originate::Originate;
+
+/// How long an address of a name is tried while there is another.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the last one is.
+const LAST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a destination was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +27,12 @@ pub enum DialError {
     /// The destination is one of the agent's own sockets.
     #[error("{0} is one of the agent's own sockets")]
     OwnSocket(SocketAddr),
+    /// The connection was diverted to the agent itself.
+    #[error("the agent's own connection to {0} came back to it; it must not be in a cgroup that is opted in")]
+    CameBack(SocketAddr),
+    /// The name that an explicit proxy was told stands for no address.
+    #[error("{0} was not found")]
+    NotFound(String),
     /// The local socket could not be made.
     #[error("cannot make a socket for {destination}")]
     Socket {
@@ -39,17 +54,17 @@ pub enum DialError {
 /// The way to destinations.
 #[derive(Debug)]
 pub struct Upstream {
-    mark: Option<u32>,
+    divert: Arc<dyn Divert>,
     own: Vec<SocketAddr>,
     pub(super) tls: Originate,
     pub(super) known: Known,
 }
 
 impl Upstream {
-    /// Dials with `mark`, verifies with `tls`, and refuses the addresses `own` (an unspecified IP stands for every local one).
+    /// Dials past `divert`, verifies with `tls`, and refuses the addresses `own` (an unspecified IP stands for every local one).
     #[must_use]
-    pub fn new(mark: Option<u32>, own: Vec<SocketAddr>, tls: Originate) -> Self {
-        Self { mark, own, tls, known: Known::default() }
+    pub fn new(divert: Arc<dyn Divert>, own: Vec<SocketAddr>, tls: Originate) -> Self {
+        Self { divert, own, tls, known: Known::default() }
     }
 
     /// Whether `destination` is one of the agent's own sockets, by whatever local address it is spelt.
@@ -58,26 +73,48 @@ impl Upstream {
         self.own.iter().any(|own| own.port() == destination.port() && reaches(*own, destination))
     }
 
-    /// Connects to the original destination, from a socket that carries the application's own mark where it had set one.
+    /// Connects to the original destination, from a socket that carries the application's own mark where it had set one. A name
+    /// that an explicit proxy was told is tried at each of its addresses in turn, for a bounded time.
     ///
     /// # Errors
     /// See [`DialError`].
     pub async fn dial(&self, origin: &Origin) -> Result<TcpStream, DialError> {
-        let destination = origin.destination;
+        if origin.asked.is_none() {
+            return self.dial_address(origin.destination, origin).await;
+        }
+        let Some((last, before)) = origin.addresses().split_last() else {
+            return Err(DialError::NotFound(origin.host()));
+        };
+        for destination in before {
+            if let Ok(Ok(stream)) = timeout(FIRST_PATIENCE, self.dial_address(*destination, origin)).await {
+                return Ok(stream);
+            }
+        }
+        let late = |_| DialError::Connect { destination: *last, source: io::ErrorKind::TimedOut.into() };
+        timeout(LAST_PATIENCE, self.dial_address(*last, origin)).await.map_err(late)?
+    }
+
+    async fn dial_address(&self, destination: SocketAddr, origin: &Origin) -> Result<TcpStream, DialError> {
         if self.is_own(destination) {
             return Err(DialError::OwnSocket(destination));
         }
-        let socket = self.socket(origin).await.map_err(|source| DialError::Socket { destination, source })?;
+        let socket = self.socket(destination, origin).await;
+        let socket = socket.map_err(|source| DialError::Socket { destination, source })?;
         let stream = socket.connect(destination).await.map_err(|source| DialError::Connect { destination, source })?;
+        if self.divert.came_back(stream.as_fd()) {
+            // Both of its ends are the agent's; the other one is to go at once.
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return Err(DialError::CameBack(destination));
+        }
         // Only a socket that is already dead refuses; reading from it will tell.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
 
     /// In the application's namespace, with what it had set on its own socket.
-    async fn socket(&self, origin: &Origin) -> io::Result<TcpSocket> {
-        let socket = origin.namespace.socket_to(origin.destination).await?;
-        let mark = if origin.mark == 0 { self.mark } else { Some(origin.mark) };
+    async fn socket(&self, destination: SocketAddr, origin: &Origin) -> io::Result<TcpSocket> {
+        let socket = origin.namespace.socket_to(destination).await?;
+        let mark = if origin.mark == 0 { self.divert.dial_mark() } else { Some(origin.mark) };
         if let Some(mark) = mark {
             SockRef::from(&socket).set_mark(mark)?;
         }

@@ -26,6 +26,13 @@ fn obey(line: &str) -> io::Result<String> {
     let words: Vec<&str> = line.split(' ').collect();
     match words.as_slice() {
         ["tcp", destination, options @ ..] => tcp(destination.parse().unwrap(), options),
+        ["mptcp", destination] => {
+            let destination: SocketAddr = destination.parse().unwrap();
+            let socket = Socket::new(Domain::for_address(destination), Type::STREAM, Some(Protocol::MPTCP))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.connect(&destination.into())?;
+            converse(socket)
+        }
         ["again", first, second] => again(first.parse().unwrap(), second.parse().unwrap()),
         ["udp-connect", destination] => udp(destination.parse().unwrap(), |socket, to| {
             socket.connect(&to.into())?;

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use moxie_agent::divert::{Attachment, Divert as _, Terms};
@@ -58,8 +58,16 @@ impl Daemon {
         eventually("dockerd", || daemon.docker(&["version"]).is_ok());
         daemon.import();
         let made = daemon.docker(&[
-            "network", "create", "--internal", "--subnet", SUBNET, "--gateway", GATEWAY, "-o",
-            "com.docker.network.bridge.name=mxbr0", NETWORK,
+            "network",
+            "create",
+            "--internal",
+            "--subnet",
+            SUBNET,
+            "--gateway",
+            GATEWAY,
+            "-o",
+            "com.docker.network.bridge.name=mxbr0",
+            NETWORK,
         ]);
         made.expect("a network");
         Some(daemon)
@@ -103,7 +111,8 @@ impl Daemon {
 
     /// Puts the cgroup of every container on path as its directory appears, and off path as it goes.
     pub(crate) fn attach_what_appears(&self, agent: &Agent) -> Attaching {
-        let (divert, cgroups, stop) = (Arc::clone(agent.divert()), self.cgroups.clone(), Arc::new(AtomicBool::new(false)));
+        let (divert, cgroups, stop) =
+            (Arc::clone(agent.divert()), self.cgroups.clone(), Arc::new(AtomicBool::new(false)));
         let ended = Arc::clone(&stop);
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
         inotify.add_watch(&cgroups, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE).unwrap();
@@ -176,4 +185,3 @@ fn lack() -> Option<&'static str> {
     }
     (!Path::new("/bin/busybox").exists()).then_some("needs a static busybox")
 }
-

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -38,10 +38,15 @@ const TURN_MS: u8 = 20;
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Waits for a condition, with a deadline.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_or(|| what.to_owned(), is_so);
+}
+
+/// Like [`eventually`]; what was waited for is put into words at the deadline, so that it can say how far it got.
+pub(crate) fn eventually_or(what: impl Fn() -> String, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE * patience();
     while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "waited in vain for {}", what());
         thread::yield_now();
     }
 }
@@ -66,6 +71,7 @@ pub(crate) struct Lab {
     near: String,
     far: String,
     rooms: Mutex<Vec<String>>,
+    served: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     servers: Vec<JoinHandle<()>>,
     _alone: MutexGuard<'static, ()>,
@@ -83,7 +89,15 @@ impl Lab {
         let pid = std::process::id();
         let (near, far) = (format!("moxie-near-{pid}"), format!("moxie-far-{pid}"));
         let stop = Arc::new(AtomicBool::new(false));
-        let mut lab = Self { near, far, rooms: Mutex::default(), stop, servers: Vec::new(), _alone: alone };
+        let mut lab = Self {
+            near,
+            far,
+            rooms: Mutex::default(),
+            served: Arc::default(),
+            stop,
+            servers: Vec::new(),
+            _alone: alone,
+        };
         lab.lay_cable();
         lab.serve();
         Some(lab)
@@ -118,6 +132,16 @@ impl Lab {
         &self.near
     }
 
+    /// Whether the kernel has MPTCP.
+    pub(crate) fn has_mptcp(&self) -> bool {
+        Path::new("/proc/sys/net/mptcp/enabled").exists()
+    }
+
+    /// Connections that the servers have accepted.
+    pub(crate) fn served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+
     /// The near end of the cable.
     pub(crate) fn device(&self) -> &'static str {
         "mxa"
@@ -127,13 +151,14 @@ impl Lab {
         for port in [443, 8443] {
             for namespace in [&self.near, &self.far] {
                 let listener = within(namespace, || TcpListener::bind(("::", port))).unwrap();
-                let stop = Arc::clone(&self.stop);
+                let (stop, served) = (Arc::clone(&self.stop), Arc::clone(&self.served));
                 self.servers.push(thread::spawn(move || {
                     accept_from(
                         &mut vec![listener],
                         &stop,
                         |_| {},
                         |mut stream, _| {
+                            served.fetch_add(1, Ordering::Relaxed);
                             // A client that has gone already wants no answer.
                             let _ = stream.write_all(DIRECT.as_bytes());
                         },

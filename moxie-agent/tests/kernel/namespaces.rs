@@ -4,12 +4,12 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
 use moxie_agent::divert::Divert as _;
+use moxie_agent::divert::Terms;
 use moxie_agent::divert::ebpf::EbpfOptions;
 use moxie_agent::namespace::Namespace;
+use moxie_agent::scope::cgroup::RunCgroup;
 use moxie_agent::tls::originate::Originate;
 use moxie_agent::upstream::Upstream;
-use moxie_agent::scope::cgroup::RunCgroup;
-use moxie_agent::divert::Terms;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use super::{V4, V6, said};
@@ -236,7 +236,7 @@ fn upstream_sockets_are_the_callers_in_all_but_the_process() {
     assert_eq!((origin.mark, origin.tos), (77, 40));
     assert_eq!(origin.source, Some("10.9.20.2".parse().unwrap()));
     // Reachable from that namespace only.
-    let upstream = Upstream::new(agent.divert().dial_mark(), Vec::new(), Originate::load(&[]).unwrap());
+    let upstream = Upstream::new(agent.divert().clone(), Vec::new(), Originate::load(&[]).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dialled = runtime.block_on(upstream.dial(&origin)).unwrap();
     assert_eq!(dialled.local_addr().unwrap().ip(), "10.9.20.2".parse::<std::net::IpAddr>().unwrap());

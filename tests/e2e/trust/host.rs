@@ -1,7 +1,7 @@
 //! `moxie ca install --host`, and everything undone at once.
 
 use anyhow::{Result, ensure};
-use moxie_tests::runtimes::Kit;
+use moxie_tests::clients::Kit;
 
 use super::{MOCKED, PROGRAMS, host_with_agent, installed, lines, on_path, only, service};
 

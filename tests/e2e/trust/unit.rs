@@ -1,7 +1,7 @@
 //! `moxie ca install --unit` on a booted systemd: what the unit has of its own stays, a restart is all it takes, and it can be undone.
 
 use anyhow::{Context, Result, ensure};
-use moxie_tests::runtimes::Kit;
+use moxie_tests::clients::Kit;
 use moxie_tests::systemd::{AUTHORITY, Host};
 
 use super::{MOCKED, OTHER, PROGRAMS, host_with_agent, installed, lines, on_path, only, service};

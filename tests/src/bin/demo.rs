@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use moxie_tests::lab::{self, Run, agent};
+use moxie_tests::lab::{self, Loopback, Run, agent};
 use moxie_tests::programs::Program;
 use moxie_tests::{Agent, Answer, Lab};
 use serde_json::{Value, json};
@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 const HOST: &str = "api.customer.io";
 const URL: &str = "https://api.customer.io/v1/activities";
 const CLIENTS: [Program; 3] = [Program::Curl, Program::Requests, Program::Node];
+/// Those of them, and like them, that read the proxy variables; Node does from 22.21 on.
+const PROXY_CLIENTS: [Program; 3] = [Program::Curl, Program::Requests, Program::Httpx];
 /// How often the rule fires.
 const TIMES: u32 = 3;
 
@@ -22,6 +24,9 @@ struct Options {
     /// Seconds that each mocked answer is delayed
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = delay)]
     delay: f64,
+    /// By the explicit proxy, with stand-ins on loopback: needs no root, no kernel half, no namespaces
+    #[arg(long)]
+    without_root: bool,
 }
 
 fn delay(text: &str) -> Result<f64> {
@@ -31,7 +36,8 @@ fn delay(text: &str) -> Result<f64> {
 }
 
 fn main() -> ExitCode {
-    let done = show(&Options::parse());
+    let options = Options::parse();
+    let done = if options.without_root { show_without_root(&options) } else { show(&options) };
     lab::settled();
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,6 +78,33 @@ fn under_the_rule(agent: &Agent<'_>, client: Program, rule: &str, options: &Opti
     agent.patch(rule, &json!({"enable": true, "mock_count": TIMES}))?;
     let during = Run::of(agent.moxie()?, &[], &client.calls(URL, TIMES + 1))?;
 
+    compare(client, &before, &during, Some(rule), options)
+}
+
+/// The same without root: each client in a `moxie run` of its own, by the explicit proxy, with the rule from the command line.
+fn show_without_root(options: &Options) -> Result<()> {
+    let lab = Loopback::new()?;
+    println!("Lab     stand-ins on free ports of loopback, which the proxy finds by name; nothing leaves this host");
+    println!(
+        "Run     moxie run --via proxy: no agent, no root, no eBPF; clients are told of the proxy by their environment"
+    );
+    let rule = format!("GET {HOST}/v1/activities -> 429 x{TIMES} delay {}s header \"Retry-After: 4\"", options.delay);
+    println!("Rule    {rule}");
+    println!("Calls   each client calls {URL}; the rule is there from the second run on\n");
+    println!("{}", row(["client", "call", "status", "took", "answered by", "rule"]));
+    for client in PROXY_CLIENTS {
+        let before = Run::of(lab.moxie()?, &[], &client.calls(URL, 1))?;
+        let during = Run::of(lab.moxie()?, &["--rule", &rule], &client.calls(URL, TIMES + 1))?;
+        compare(client, &before, &during, None, options).with_context(|| client.name())?;
+    }
+    println!(
+        "\nEvery client passed, met 429 exactly {TIMES} times, and passed again. As root the same goes without a proxy, by eBPF."
+    );
+    Ok(())
+}
+
+/// Tells what a client met without and with the rule, and holds it against what the rule says; `None`: its id is the run's own.
+fn compare(client: Program, before: &Run, during: &Run, rule: Option<&str>, options: &Options) -> Result<()> {
     let answers: Vec<Answer> = before.answers()?.into_iter().chain(during.answers()?).collect();
     // No rule could answer the first call, so nobody looked into it.
     let fired = during.exchanges().into_iter().map(|exchange| exchange["rule_id"].clone());
@@ -82,6 +115,7 @@ fn under_the_rule(agent: &Agent<'_>, client: Program, rule: &str, options: &Opti
     }
     for (number, (answer, fired)) in answers.iter().zip(&rules).enumerate() {
         let mocked = (1..=TIMES as usize).contains(&number);
+        let rule = rule.or(fired.as_str()).unwrap_or_default();
         check(answer, fired, mocked.then_some((rule, options.delay)))
             .with_context(|| format!("call {}", number + 1))?;
     }

@@ -113,13 +113,25 @@ pub struct Origins {
 impl Origins {
     /// Starts every place inside `network`, which has the addresses already.
     pub(crate) fn start(network: &Network, trusted: &Authority, unknown: &Authority) -> Result<Self> {
+        Self::start_on(trusted, unknown, |place, port| {
+            let address = SocketAddr::new(place.address.parse::<IpAddr>()?, port);
+            network.enter(|| std::net::TcpListener::bind(address).context("cannot listen in the lab"))
+        })
+    }
+
+    /// Starts every place on sockets that `open` gives for it and its port.
+    pub(super) fn start_on(
+        trusted: &Authority,
+        unknown: &Authority,
+        mut open: impl FnMut(&'static Place, u16) -> Result<std::net::TcpListener>,
+    ) -> Result<Self> {
         let mut certificates = HashMap::new();
         let mut servers = Vec::new();
         for place in PLACES {
             let authority = if place.kind == Kind::Untrusted { unknown } else { trusted };
             let identity = authority.sign(place.host)?;
             certificates.insert(place.host, identity.certificate.clone());
-            servers.extend(listeners(network, place, || tls(place.kind, identity))?);
+            servers.extend(listeners(place, &mut open, || tls(place.kind, identity))?);
         }
         let shared = Arc::new(Shared {
             seen: Mutex::default(),
@@ -176,24 +188,24 @@ struct Server {
 }
 
 fn listeners(
-    network: &Network,
     place: &'static Place,
+    open: &mut impl FnMut(&'static Place, u16) -> Result<std::net::TcpListener>,
     tls: impl FnOnce() -> Result<TlsAcceptor>,
 ) -> Result<Vec<Server>> {
-    let open = |port| {
-        let address = SocketAddr::new(place.address.parse::<IpAddr>()?, port);
-        let socket = network.enter(|| std::net::TcpListener::bind(address).context("cannot listen in the lab"))?;
+    let mut open = |port| {
+        let socket = open(place, port)?;
         socket.set_nonblocking(true)?;
         anyhow::Ok(socket)
     };
-    let plain = |port| anyhow::Ok(Server { place, socket: open(port)?, tls: None });
+    let mut plain = |port| anyhow::Ok(Server { place, socket: open(port)?, tls: None });
     Ok(match place.kind {
         Kind::Absent => vec![],
         Kind::Plain => vec![plain(80)?],
         Kind::Banner => vec![plain(443)?, plain(2525)?],
         Kind::Echo => vec![plain(443)?],
         Kind::Api | Kind::OldApi | Kind::Untrusted => {
-            vec![plain(80)?, Server { place, socket: open(443)?, tls: Some(tls()?) }]
+            let clear = plain(80)?;
+            vec![clear, Server { place, socket: open(443)?, tls: Some(tls()?) }]
         }
     })
 }

@@ -55,6 +55,16 @@ impl Running {
         Ok(Self { child, stdout, stderr })
     }
 
+    /// Starts `command`, whose output goes where the command says.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start_as_is(mut command: Command) -> Result<Self> {
+        let child = spawn(command.stdin(Stdio::null()))?;
+        let nothing = || Collected::from(None::<std::io::Empty>);
+        Ok(Self { child, stdout: nothing(), stderr: nothing() })
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

@@ -162,6 +162,14 @@ pub(crate) fn cgroups(name: &str) {
     }
 }
 
+/// Removes what a container runtime has made for a lab in the hierarchies other than version 2, where the lab itself is.
+pub(crate) fn other_cgroups(name: &str) {
+    let own = cgroup::hierarchy().unwrap_or_default();
+    for hierarchy in cgroup::hierarchies().into_iter().filter(|hierarchy| *hierarchy != own) {
+        cgroup(&hierarchy.join(name));
+    }
+}
+
 /// Kills what runs in the cgroup and below, and removes the directories, deepest first.
 pub(super) fn cgroup(root: &Path) {
     let directories = deepest_first(root);

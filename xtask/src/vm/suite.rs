@@ -70,7 +70,7 @@ fn step(name: &str, filters: &[&str]) -> Step {
 pub(super) fn build(steps: Vec<Step>) -> Result<Built> {
     let mut build =
         cargo(&["test", "--quiet", "--no-run", "--message-format", "json", "-p", "moxie-agent", "-p", "moxie-tests"]);
-    build.args(["--bin", "moxie", "--bin", "demo"]);
+    // Cargo builds the programs of a package with its test programs.
     for step in &steps {
         build.args(["--test", &step.name]);
     }
@@ -89,7 +89,7 @@ pub(super) fn build(steps: Vec<Step>) -> Result<Built> {
     ensure!(Path::new(&moxie).is_file(), "there is no program {}; MOXIE_BIN names one", moxie.display());
     let find = |step: Step| Ok((program("test", &step.name)?, step)).map(|(path, step)| (step, path));
     let tests = steps.into_iter().map(find).collect::<Result<_>>()?;
-    Ok(Built { tests, moxie, others: vec![program("bin", "demo")?] })
+    Ok(Built { tests, moxie, others: program("bin", "demo").into_iter().collect() })
 }
 
 #[cfg(test)]

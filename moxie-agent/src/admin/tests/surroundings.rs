@@ -51,7 +51,7 @@ async fn the_kill_switch_works_and_readiness_says_why_not() {
     let agent = agent().await;
     assert_eq!(agent.ask("GET", "/readyz", None).await.json(), json!({"ready": true, "reasons": []}));
     let off = agent.ask("PUT", "/api/v1/divert", Some(json!({"enabled": false}))).await;
-    assert_eq!((off.status, off.json()), (StatusCode::OK, json!({"enabled": false})));
+    assert_eq!((off.status, off.json()), (StatusCode::OK, json!({"enabled": false, "allow": [], "deny": []})));
     agent.ready.store(false, Ordering::Release);
     let ready = agent.ask("GET", "/readyz", None).await;
     assert_eq!((ready.status, ready.json()["reasons"].as_array().unwrap().len()), (StatusCode::SERVICE_UNAVAILABLE, 2));
@@ -66,6 +66,30 @@ async fn the_kill_switch_works_and_readiness_says_why_not() {
         assert_eq!(answer.code(), "invalid");
     }
     assert_eq!(agent.ask("GET", "/api/v1/status", None).await.json()["diverting"], false);
+}
+
+#[tokio::test]
+async fn the_address_lists_are_set_one_by_one_and_what_is_no_network_is_told() {
+    let agent = agent().await;
+    let set = |body: serde_json::Value| agent.ask("PUT", "/api/v1/divert", Some(body));
+    let denied = set(json!({"deny": ["10.0.0.0/8", "2001:db8::7"]})).await;
+    assert_eq!(denied.json(), json!({"enabled": true, "allow": [], "deny": ["10.0.0.0/8", "2001:db8::7/128"]}));
+    let allowed = set(json!({"allow": ["198.51.100.0/24"], "enabled": false})).await;
+    assert_eq!(allowed.json()["deny"].as_array().unwrap().len(), 2, "absent is unchanged");
+    assert_eq!(agent.ask("GET", "/api/v1/divert", None).await.json(), allowed.json());
+    for (body, fields) in [
+        (json!({"deny": ["10.0.0.1/8", "shop", 7]}), vec!["deny[0]", "deny[1]", "deny[2]"]),
+        (json!({"deny": "10.0.0.0/8", "allow": ["::/129"]}), vec!["allow[0]", "deny"]),
+        (json!({"deny": ["198.51.100.0/24"]}), vec!["deny"]),
+    ] {
+        let refused = set(body).await;
+        let errors = refused.json()["errors"].as_array().unwrap().clone();
+        let told: Vec<_> = errors.iter().map(|error| error["field"].as_str().unwrap()).collect();
+        assert_eq!((refused.status, told), (StatusCode::UNPROCESSABLE_ENTITY, fields));
+        assert!(errors.iter().all(|error| error["message"].as_str().unwrap().contains("write")), "{errors:?}");
+    }
+    let cleared = set(json!({"allow": null, "deny": []})).await;
+    assert_eq!(cleared.json(), json!({"enabled": false, "allow": [], "deny": []}));
 }
 
 #[tokio::test]
@@ -129,7 +153,7 @@ async fn events_are_told_as_they_happen_and_end_with_the_agent() {
     };
     tokio::time::timeout(BOUND, reading).await.unwrap();
     assert!(told.starts_with(": following\n\n"), "{told}");
-    assert!(told.contains("event: divert\ndata: {\"enabled\":false}\n\n"), "{told}");
+    assert!(told.contains("event: divert\ndata: {\"enabled\":false,\"allow\":[],\"deny\":[]}\n\n"), "{told}");
     agent.drain.start();
     let rest = tokio::time::timeout(BOUND, stream.next()).await.unwrap();
     assert!(rest.is_none(), "{rest:?}");

@@ -27,9 +27,9 @@ fn kernel(release: &str) -> Check {
             format!("{found}: works as far as tested, and can miss connections where cgroup v1 is used too"),
             "boot Linux 5.15 or newer",
         ),
-        Fitness::TooOld => Check::blocks(
+        Fitness::TooOld => Check::warn(
             "kernel",
-            format!("{found}: too old to divert with eBPF, which takes 5.10"),
+            format!("{found}: too old to divert with eBPF, which takes 5.10, or nftables, which takes 5.13"),
             "boot Linux 5.15 or newer",
         ),
         Fitness::Unknown => Check::warn("kernel", "the kernel does not tell its release", "uname -r"),
@@ -44,9 +44,9 @@ fn cgroups(mounts: &str) -> Check {
             .next()
     };
     match (of_kind("cgroup2"), of_kind("cgroup")) {
-        (None, _) => Check::blocks(
+        (None, _) => Check::warn(
             "cgroups",
-            "cgroup v2 is not mounted",
+            "cgroup v2 is not mounted: only the proxy works",
             "boot with systemd.unified_cgroup_hierarchy=1, or: mount -t cgroup2 none /sys/fs/cgroup/unified",
         ),
         (Some(at), None) => Check::ok("cgroups", format!("v2 at {at}")),
@@ -87,6 +87,9 @@ fn ipv6(interfaces: &str) -> Check {
     if interfaces.trim().is_empty() {
         return Check::ok("ipv6", "not in use: only IPv4 connections are diverted");
     }
+    if interfaces.lines().all(|line| line.ends_with(" lo")) {
+        return Check::ok("ipv6", "only on loopback: connections over IPv6 fail here, as they would without Moxie");
+    }
     Check::ok("ipv6", "in use, diverted as IPv4 is")
 }
 
@@ -101,8 +104,8 @@ mod tests {
             ("6.18.44-generic\n", Verdict::Ok),
             ("5.15.0", Verdict::Ok),
             ("5.10.0-28-amd64", Verdict::Warn),
-            ("5.9.16", Verdict::Blocks),
-            ("4.19.0", Verdict::Blocks),
+            ("5.9.16", Verdict::Warn),
+            ("4.19.0", Verdict::Warn),
             ("", Verdict::Warn),
         ] {
             assert_eq!(kernel(release).verdict, expected, "{release}");
@@ -113,9 +116,18 @@ mod tests {
     fn cgroup_v2_is_found_wherever_it_is_mounted() {
         let v1 = "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n";
         let v2 = "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        assert_eq!(cgroups(v1).verdict, Verdict::Blocks);
+        assert_eq!(cgroups(v1).verdict, Verdict::Warn);
         assert_eq!(cgroups(v2).found, "v2 at /sys/fs/cgroup/unified");
         assert!(cgroups(&format!("{v1}{v2}")).found.starts_with("hybrid, v2 at /sys/fs/cgroup/unified"));
+    }
+
+    #[test]
+    fn ipv6_is_in_use_if_more_than_loopback_has_it() {
+        let of_loopback = "00000000000000000000000000000001 01 80 10 80       lo\n";
+        let of_cable = "fd006d6f786900000000000000000002 02 40 00 80    cable\n";
+        assert!(ipv6("").found.starts_with("not in use"));
+        assert!(ipv6(of_loopback).found.starts_with("only on loopback"));
+        assert!(ipv6(&format!("{of_loopback}{of_cable}")).found.starts_with("in use"));
     }
 
     #[test]

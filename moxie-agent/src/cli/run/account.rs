@@ -1,6 +1,7 @@
 //! What CMD called, and what became of it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -46,17 +47,22 @@ impl Account {
     }
 
     /// Says on stderr what was called.
-    pub(super) fn tell(&self) {
-        for line in self.lines() {
+    pub(super) fn tell(&self, door: Option<SocketAddr>) {
+        for line in self.lines(door) {
             note(&line);
         }
     }
 
-    fn lines(&self) -> Vec<String> {
+    fn lines(&self, door: Option<SocketAddr>) -> Vec<String> {
         let mut lines: Vec<String> =
             self.calls().iter().map(|(host, calls)| format!("{host}: {}", calls.tell())).collect();
         if lines.is_empty() {
-            lines.push("the command called nobody on the diverted ports".to_owned());
+            lines.push(match door {
+                None => "the command called nobody on the diverted ports".to_owned(),
+                Some(_) => {
+                    "the command called nobody through the proxy; what does not read HTTPS_PROXY is not seen".to_owned()
+                }
+            });
         }
         lines.extend(self.rules.iter().map(fired));
         lines
@@ -94,6 +100,7 @@ impl Calls {
     /// Connections that were looked into are told by their exchanges.
     fn count_connection(&mut self, connection: &Value) {
         match field(connection, "/verdict").as_str() {
+            "passthrough" if field(connection, "/reason") == "upstream_failed" => self.failed += 1,
             "passthrough" => self.untouched += 1,
             "fault" => self.failed += 1,
             _ => {}
@@ -177,7 +184,7 @@ mod tests {
             ],
         };
         assert_eq!(
-            account.lines(),
+            account.lines(None),
             [
                 "192.0.2.1:22: 1 connection passed untouched",
                 "api.customer.io: 2 mocked, 1 passed",
@@ -187,6 +194,7 @@ mod tests {
                 "rule `never` hit nothing",
             ]
         );
-        assert_eq!(Account::default().lines(), ["the command called nobody on the diverted ports"]);
+        assert_eq!(Account::default().lines(None), ["the command called nobody on the diverted ports"]);
+        assert!(Account::default().lines(Some(([127, 0, 0, 1], 1).into()))[0].contains("HTTPS_PROXY"));
     }
 }

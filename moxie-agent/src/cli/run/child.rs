@@ -11,31 +11,35 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::trust::Prepared;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::launch;
+use crate::cli::launch::{self, Bind};
 use crate::cli::output::note;
 
+/// What CMD starts with.
+pub(super) struct Start<'a> {
+    /// The cgroup to move into, if any.
+    pub(super) cgroup: Option<&'a Path>,
+    /// The soft limit of open descriptors that CMD shall have: the one that Moxie was started with.
+    pub(super) descriptors: u64,
+    /// Files to show in place of others.
+    pub(super) binds: Vec<Bind>,
+    /// Variables to set.
+    pub(super) variables: Vec<(String, String)>,
+}
+
 /// Runs CMD to its end.
-///
-/// `descriptors` is the soft limit that CMD shall have: the one that Moxie was started with.
-pub(super) async fn run(
-    command: &[OsString],
-    cgroup: &Path,
-    descriptors: u64,
-    trust: Option<&Prepared>,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(command: &[OsString], start: Start<'_>) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(|error| Failure::because("cannot wait for signals", &error))?;
     let launch = launch::Arguments {
-        cgroup: cgroup.to_path_buf(),
-        descriptors,
-        bind: trust.map(Prepared::binds).unwrap_or_default(),
+        cgroup: start.cgroup.map(Path::to_path_buf),
+        descriptors: start.descriptors,
+        bind: start.binds,
         command: command.to_vec(),
     };
     // The file that this process runs, even if it was replaced meanwhile.
     let mut launcher = Command::new("/proc/self/exe");
     launcher.args(launch.to_argv());
-    launcher.envs(trust.map(Prepared::variables).unwrap_or_default().iter().map(|(name, value)| (name, value)));
+    launcher.envs(start.variables);
     let mut child = launcher.spawn().map_err(|error| Failure::because("cannot start the launcher", &error))?;
     loop {
         tokio::select! {

@@ -1,6 +1,6 @@
 //! An agent inside this process: in-memory store, no admin API, gone with the run.
 
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Arguments;
 use super::host::Host;
+use super::place::Place;
 use crate::app::{AdminDoors, App, Options};
 use crate::cli::exit::Failure;
 use crate::cli::output::note;
@@ -18,7 +19,7 @@ use crate::config::{Config, Flags};
 use crate::journal::{Filter, Page};
 use crate::rulebook::BookError;
 use crate::rules::{RuleId, view};
-use crate::scope::{Mode, ScopeId, ScopeSpec, Target};
+use crate::scope::{GUESTS, Mode, ScopeId, ScopeSpec, Target};
 use crate::telemetry;
 use crate::tls::trust;
 
@@ -27,18 +28,21 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Own {
     app: App,
+    on_path: String,
     scope: ScopeId,
     rules: Vec<RuleId>,
 }
 
 impl Own {
     pub(super) async fn start(
-        arguments: &Arguments,
+        mut config: Config,
         rules: &[Value],
-        cgroup: &Path,
+        place: &Place,
         context: &Context,
     ) -> Result<Self, Failure> {
-        let config = configuration(arguments, context)?;
+        config.divert.via = place.via();
+        // Any port: more than one run may go on at a time.
+        config.divert.proxy = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         if context.env.text("MOXIE_LOG").is_some() {
             telemetry::init(config.log.format, &config.log.filter)
                 .map_err(|error| Failure::because("cannot log", &error))?;
@@ -56,8 +60,9 @@ impl Own {
         for warning in app.warnings() {
             note(warning);
         }
-        match opt_in(&app, rules, cgroup, &clock).await {
-            Ok((scope, rules)) => Ok(Self { app, scope, rules }),
+        let on_path = place.tell(&app.on_path);
+        match opt_in(&app, rules, place, &clock).await {
+            Ok((scope, rules)) => Ok(Self { app, on_path, scope, rules }),
             Err(failure) => {
                 app.stop().await;
                 Err(failure)
@@ -88,7 +93,8 @@ fn to_json(items: impl IntoIterator<Item = impl Serialize>) -> Result<Vec<Value>
     items.map_err(|error| Failure::because("a record is no JSON", &error))
 }
 
-fn configuration(arguments: &Arguments, context: &Context) -> Result<Config, Failure> {
+/// The configuration of an agent of the run's own.
+pub(super) fn configuration(arguments: &Arguments, context: &Context) -> Result<Config, Failure> {
     let flags = Flags {
         upstream_ca: arguments.upstream_ca.clone(),
         seed: arguments.seed,
@@ -101,8 +107,12 @@ fn configuration(arguments: &Arguments, context: &Context) -> Result<Config, Fai
     Ok(config)
 }
 
-async fn opt_in(app: &App, rules: &[Value], cgroup: &Path, clock: &Clock) -> Result<(ScopeId, Vec<RuleId>), Failure> {
+async fn opt_in(app: &App, rules: &[Value], place: &Place, clock: &Clock) -> Result<(ScopeId, Vec<RuleId>), Failure> {
     let saved = app.rules.import(rules).await.map_err(refused)?;
+    let rules = saved.into_iter().map(|saved| saved.rule.id.clone()).collect();
+    let Some(cgroup) = place.cgroup().filter(|_| app.door.is_none()) else {
+        return Ok((ScopeId(GUESTS.to_owned()), rules));
+    };
     let target = Target::Cgroup(cgroup.display().to_string());
     let (scopes, now) = (app.scopes.clone(), clock.now());
     let added = tokio::task::spawn_blocking(move || {
@@ -112,7 +122,7 @@ async fn opt_in(app: &App, rules: &[Value], cgroup: &Path, clock: &Clock) -> Res
     let (scope, _) = added
         .map_err(|error| Failure::because("cannot opt the command in", &error))?
         .map_err(|error| Failure::because("cannot opt the command in", &error).next("moxie doctor"))?;
-    Ok((scope.id, saved.into_iter().map(|saved| saved.rule.id.clone()).collect()))
+    Ok((scope.id, rules))
 }
 
 fn refused(error: BookError) -> Failure {
@@ -131,7 +141,11 @@ impl Host for Own {
     }
 
     fn on_path(&self) -> &str {
-        &self.app.on_path
+        &self.on_path
+    }
+
+    fn door(&self) -> Option<SocketAddr> {
+        self.app.door
     }
 
     async fn authority_pem(&self) -> Result<String, Failure> {
@@ -139,6 +153,9 @@ impl Host for Own {
     }
 
     async fn open_connections(&self) -> Result<u64, Failure> {
+        if self.app.door.is_some() {
+            return Ok(self.app.scopes.open_guests());
+        }
         let scopes = self.app.scopes.list();
         Ok(scopes.iter().find(|scope| scope.id == self.scope).map_or(0, |scope| scope.active_connections))
     }

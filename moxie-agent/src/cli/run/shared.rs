@@ -1,5 +1,6 @@
 //! The running agent of this host, with a scope and rules that are only this run's.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use crate::cli::client::{Client, encode};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{field, note};
 use crate::cli::rulefile;
+use crate::divert::{Via, Way};
 use crate::tls::trust;
 
 pub(super) struct Shared {
@@ -37,11 +39,11 @@ impl From<Failure> for Unusable {
 }
 
 impl Shared {
-    pub(super) async fn open(rules: &[Value], cgroup: &Path, context: &Context) -> Result<Self, Unusable> {
+    pub(super) async fn open(via: Via, rules: &[Value], cgroup: &Path, context: &Context) -> Result<Self, Unusable> {
         let client = Client::locate(context)?;
         let status = client.get("/api/v1/status").await?;
         let roots = trust::private_bundles(|name| context.env.text(name));
-        if let Some(why) = unfit(&status, own_netns(), &roots) {
+        if let Some(why) = unfit(&status, via, own_netns(), &roots) {
             return Err(Unusable::Because(why));
         }
         let body = json!({"cgroup": cgroup, "mode": "observe"});
@@ -74,10 +76,13 @@ impl Shared {
 }
 
 /// What keeps this run from going through the agent with this status.
-fn unfit(status: &Value, own_netns: Option<u64>, roots: &[PathBuf]) -> Option<String> {
+fn unfit(status: &Value, via: Via, own_netns: Option<u64>, roots: &[PathBuf]) -> Option<String> {
     let says = |name: &str| status.get(name).and_then(Value::as_bool).unwrap_or(false);
     if status.get("netns").and_then(Value::as_u64) != own_netns {
         return Some("it lives in another network namespace".to_owned());
+    }
+    if let Some(why) = other_way(&field(status, "/way"), via) {
+        return Some(why);
     }
     if !says("diverting") {
         return Some("it is switched off (`moxie on` switches it on)".to_owned());
@@ -88,6 +93,12 @@ fn unfit(status: &Value, own_netns: Option<u64>, roots: &[PathBuf]) -> Option<St
         return Some(format!("it does not verify with {}, which the environment names", unknown.display()));
     }
     (!says("ready")).then(|| "it is not ready (`moxie status` says why)".to_owned())
+}
+
+/// A run has its own proxy, which only CMD is told of; and it goes the way that was asked for.
+fn other_way(way: &str, via: Via) -> Option<String> {
+    let is_asked_for = via.ways().iter().any(|one| *one != Way::Proxy && one.name() == way);
+    (!is_asked_for).then(|| format!("it is on path by {way}"))
 }
 
 /// Inode of this process's network namespace.
@@ -103,6 +114,10 @@ impl Host for Shared {
 
     fn on_path(&self) -> &str {
         &self.way
+    }
+
+    fn door(&self) -> Option<SocketAddr> {
+        None
     }
 
     async fn authority_pem(&self) -> Result<String, Failure> {
@@ -148,20 +163,28 @@ mod tests {
 
     #[test]
     fn only_a_ready_agent_in_the_same_network_is_used() {
-        let status =
-            |netns: u64, diverting: bool, ready: bool| json!({"netns": netns, "diverting": diverting, "ready": ready});
-        assert_eq!(unfit(&status(7, true, true), Some(7), &[]), None);
-        let with_roots = json!({"netns": 7, "diverting": true, "ready": true, "upstream_ca": ["/lab/a.pem"]});
-        assert_eq!(unfit(&with_roots, Some(7), &["/lab/a.pem".into()]), None);
+        let status = |netns: u64, diverting: bool, ready: bool| json!({"way": "ebpf", "netns": netns, "diverting": diverting, "ready": ready});
+        assert_eq!(unfit(&status(7, true, true), Via::Auto, Some(7), &[]), None);
+        let with_roots =
+            json!({"way": "ebpf", "netns": 7, "diverting": true, "ready": true, "upstream_ca": ["/lab/a.pem"]});
+        assert_eq!(unfit(&with_roots, Via::Auto, Some(7), &["/lab/a.pem".into()]), None);
         let roots = ["/lab/a.pem".into(), "/lab/b.pem".into()];
-        assert!(unfit(&with_roots, Some(7), &roots).unwrap().contains("/lab/b.pem"));
+        assert!(unfit(&with_roots, Via::Auto, Some(7), &roots).unwrap().contains("/lab/b.pem"));
         for (status, expected) in [
             (status(8, true, true), "another network namespace"),
             (status(7, false, false), "switched off"),
             (status(7, true, false), "not ready"),
             (json!({}), "another network namespace"),
         ] {
-            assert!(unfit(&status, Some(7), &[]).unwrap().contains(expected), "{status}");
+            assert!(unfit(&status, Via::Auto, Some(7), &[]).unwrap().contains(expected), "{status}");
         }
+    }
+
+    #[test]
+    fn the_agent_is_on_path_as_was_asked_for() {
+        assert_eq!(other_way("ebpf", Via::Auto), None);
+        assert_eq!(other_way("netfilter", Via::Only(Way::Netfilter)), None);
+        assert!(other_way("ebpf", Via::Only(Way::Netfilter)).is_some());
+        assert!(other_way("proxy", Via::Auto).is_some());
     }
 }

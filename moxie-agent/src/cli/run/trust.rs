@@ -7,6 +7,7 @@ use crate::cli::Context;
 use crate::cli::exit::Failure;
 use crate::cli::launch::Bind;
 use crate::cli::output::note;
+use crate::cli::privilege::Effective;
 use crate::tls::trust::{self, Trust};
 
 /// A trust set on disk.
@@ -32,7 +33,11 @@ impl Prepared {
         &self.trust.variables
     }
 
+    /// The files to bind; none for a user who may not mount, whose programs trust the authority by their variables.
     pub(super) fn binds(&self) -> Vec<Bind> {
+        if !Effective::of_this_process().can_mount() {
+            return Vec::new();
+        }
         let binds = self.trust.binds.iter();
         binds.map(|(source, over)| Bind { source: source.clone(), over: over.clone() }).collect()
     }

@@ -45,8 +45,9 @@ pub async fn send(
     match session.link.send(request, &session.cx.upstream).await {
         Ok(answer) => Ok((answer, log)),
         Err(error) => {
-            lock(&log).broke(error.in_record());
-            Err(Failure::Upstream(error))
+            let failure = Failure::Upstream(error);
+            session.note(&failure, &mut lock(&log));
+            Err(failure)
         }
     }
 }

@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
-use super::{Error, passthrough};
+use super::{Error, gateway, passthrough};
 use crate::chain::Chain;
 use crate::datapath::Context;
 use crate::datapath::decide;
@@ -20,6 +20,7 @@ use crate::datapath::exchange::{self, session::Session};
 use crate::datapath::learned::Client;
 use crate::datapath::sniff::client_hello::ClientHello;
 use crate::datapath::sniff::{FirstBytes, Sniffed};
+use crate::divert::Form;
 use crate::journal::Reason;
 use crate::tls::terminate::{TerminateError, terminate};
 use crate::upstream::{Finding, Link, Ready, TlsTarget};
@@ -29,6 +30,9 @@ use crate::upstream::{Finding, Link, Ready, TlsTarget};
 /// # Errors
 /// The application or the destination broke off.
 pub async fn serve(conn: Sniffed, cx: &Arc<Context>) -> Result<(), Error> {
+    if conn.origin.asked.as_ref().is_some_and(|asked| asked.form == Form::Requests) {
+        return gateway::serve(conn, cx).await;
+    }
     match conn.first.clone() {
         FirstBytes::Tls(hello) => tls(conn, &hello, cx).await,
         FirstBytes::Http2(_) => clear(conn, Version::HTTP_2, cx).await,
@@ -47,7 +51,7 @@ async fn clear(conn: Sniffed, version: Version, cx: &Arc<Context>) -> Result<(),
 }
 
 async fn tls(mut conn: Sniffed, hello: &ClientHello, cx: &Arc<Context>) -> Result<(), Error> {
-    let name = decide::server_name(hello, conn.origin.destination);
+    let name = decide::server_name(hello, &conn.origin);
     let Ok(server_name) = ServerName::try_from(name.clone()) else {
         return passthrough::relay(conn, Reason::MintFailed, cx).await;
     };

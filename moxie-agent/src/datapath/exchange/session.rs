@@ -9,7 +9,10 @@ use super::body::OnBreak;
 use crate::datapath::Context;
 use crate::datapath::downstream::Abort;
 use crate::datapath::learned::Client;
-use crate::datapath::record::ConnectionLog;
+use crate::datapath::record::{ConnectionLog, ExchangeLog};
+use crate::datapath::tunnel::undialled;
+use crate::divert::Form;
+use crate::divert::proxy::Refusal;
 use crate::journal::{Protocol, Reason};
 use crate::scope::Caller;
 use crate::upstream::{Link, LinkError};
@@ -74,6 +77,32 @@ impl Session {
         } else {
             OnBreak::ResetConnection(self.abort.clone())
         }
+    }
+
+    /// What an explicit proxy's client is told of an exchange that failed; `None` where the client is reset instead.
+    pub(in crate::datapath) fn refusal(&self, failure: &Failure) -> Option<Refusal> {
+        let asked = self.link.asked().filter(|asked| asked.form == Form::Requests)?;
+        let host = asked.host.clone();
+        match failure {
+            Failure::Upstream(LinkError::Dial(error)) => Some(undialled(&host, error)),
+            Failure::Upstream(LinkError::Tls(_) | LinkError::Http(_)) => Some(Refusal::NoAnswer { host }),
+            Failure::Client(_) | Failure::NotFinal(_) => None,
+        }
+    }
+
+    /// Notes a failure in the exchange's record, and what the client is told of it.
+    pub(in crate::datapath) fn note(&self, failure: &Failure, log: &mut ExchangeLog) {
+        if let Failure::Upstream(error) = failure {
+            log.broke(error.in_record());
+        }
+        if let Some(refusal) = self.refusal(failure) {
+            log.answered(refusal.status());
+        }
+    }
+
+    /// Whether rules are to be left out: Moxie is switched off, and the client has no other way than the explicit proxy.
+    pub(super) fn is_switched_off(&self) -> bool {
+        self.link.asked().is_some() && !self.cx.divert.is_enabled()
     }
 
     pub(super) fn asked(&self) {

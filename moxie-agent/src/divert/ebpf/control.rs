@@ -71,6 +71,14 @@ impl Controls {
         Ok(())
     }
 
+    /// Makes a generation of the address lists the one that counts.
+    pub(super) fn set_lists(&self, generation: u32, unlisted: u32) -> Result<(), DivertError> {
+        lock(&self.element).write(|control| {
+            control.generation = generation;
+            control.unlisted = unlisted;
+        })
+    }
+
     pub(super) fn is_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)
     }

@@ -1,10 +1,13 @@
 //! The cgroup that the agent has to itself: the hook on it sees the agent's sockets and no one else's.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::divert::DivertError;
 use crate::scope::cgroup::{self, CgroupError, Hierarchy};
 
+/// `PROC_PID_INIT_INO`: the kernel's number of the pid namespace that it starts with.
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// Names of cgroups made for agents: this, and the process id.
 const PREFIX: &str = "moxie-agent-";
 
@@ -43,6 +46,12 @@ impl Drop for Home {
             cgroup::dissolve(&self.path, before);
         }
     }
+}
+
+/// This process's id as the kernel half sees it; `None` inside a pid namespace, where it has another that is not known here.
+pub(super) fn pid_as_the_kernel_has_it() -> Option<u32> {
+    let namespace = std::fs::metadata("/proc/self/ns/pid").ok()?;
+    (namespace.ino() == INITIAL_PID_NAMESPACE).then(std::process::id)
 }
 
 fn is_alone(path: &Path) -> Result<bool, DivertError> {

@@ -21,6 +21,11 @@ impl Origins {
         load::take_map(object, names::ORIGINS).map(Self)
     }
 
+    /// Whether a socket that the agent has dialled with was diverted: then it has reached the agent.
+    pub(super) fn has(&self, dialled: BorrowedFd<'_>) -> bool {
+        self.0.get(&dialled, 0).is_ok()
+    }
+
     pub(super) fn of(
         &self,
         accepted: BorrowedFd<'_>,

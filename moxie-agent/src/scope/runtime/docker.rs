@@ -48,7 +48,8 @@ impl DockerLike {
         let path = self.socket.to_string_lossy();
         let client = Docker::connect_with_unix(&path, PATIENCE.as_secs(), API_DEFAULT_VERSION);
         let client = client.map_err(|error| self.broken("connecting", error))?;
-        let agreed = async { client.negotiate_version().await.map_err(|error| self.broken("asking its version", error)) };
+        let agreed =
+            async { client.negotiate_version().await.map_err(|error| self.broken("asking its version", error)) };
         within("asking its version", &self.socket, agreed).await
     }
 
@@ -171,7 +172,10 @@ mod tests {
     fn an_event_tells_all_there_is_to_know() {
         let attributes = [("name", "shop"), ("image", "shop:1"), ("team", "pay"), ("moxie.intercept", "true")];
         let Some(Change::Told(told)) = change_of(event("create", &attributes)) else { panic!("nothing told") };
-        assert_eq!((told.id.as_str(), told.name.as_deref(), told.image.as_deref()), ("ab12", Some("shop"), Some("shop:1")));
+        assert_eq!(
+            (told.id.as_str(), told.name.as_deref(), told.image.as_deref()),
+            ("ab12", Some("shop"), Some("shop:1"))
+        );
         let labels: Vec<_> = told.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(labels, ["moxie.intercept=true", "team=pay"]);
         assert_eq!(change_of(event("destroy", &attributes)), Some(Change::Removed("ab12".into())));

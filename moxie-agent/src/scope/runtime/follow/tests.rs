@@ -47,7 +47,10 @@ fn serve(socket: &std::path::Path, answer: fn(&str) -> String) -> JoinHandle<()>
 }
 
 fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// A Docker with one container.
@@ -90,7 +93,8 @@ async fn the_last_that_was_told_holds_while_a_runtime_is_down_or_talks_nonsense(
         scopes.told_all("docker", vec![Container { id: ID.into(), ..Container::default() }]);
         let server = serve(&socket, answer);
         spawn(Arc::new(DockerLike::docker(socket.clone())), Arc::clone(&scopes), &stop);
-        until("it is said", || scopes.warnings().iter().any(|warning| warning.starts_with("docker does not tell"))).await;
+        until("it is said", || scopes.warnings().iter().any(|warning| warning.starts_with("docker does not tell")))
+            .await;
         assert!(scopes.containers.known().knows(ID));
         server.abort();
         let _ = server.await;

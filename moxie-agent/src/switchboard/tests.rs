@@ -1,0 +1,129 @@
+//! What is set is in force, is kept, and goes back to the configuration when asked to.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::*;
+use crate::divert::{Attachment, Listening, Origin, Terms};
+use crate::namespace::Namespace;
+
+/// A way on path that remembers its lists.
+#[derive(Debug)]
+struct Paper {
+    enabled: AtomicBool,
+    lists: Mutex<AddressLists>,
+}
+
+#[derive(Debug)]
+struct Pinned;
+
+impl Attachment for Pinned {}
+
+#[async_trait]
+impl Divert for Paper {
+    fn name(&self) -> &'static str {
+        "paper"
+    }
+    fn attach(&self, _: &Path, _: Terms) -> Result<Box<dyn Attachment>, DivertError> {
+        Ok(Box::new(Pinned))
+    }
+    async fn origin(&self, _: &TcpStream, _: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
+        Ok(None)
+    }
+    fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>> {
+        None
+    }
+    fn listener_addresses(&self) -> Vec<SocketAddr> {
+        Vec::new()
+    }
+    fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
+        self.enabled.store(enabled, Ordering::Relaxed);
+        Ok(())
+    }
+    fn set_addresses(&self, lists: &AddressLists) -> Result<(), DivertError> {
+        *self.lists.lock().unwrap() = lists.clone();
+        Ok(())
+    }
+    fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+    fn beat(&self) {}
+    fn dial_mark(&self) -> Option<u32> {
+        None
+    }
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+fn paper() -> Arc<Paper> {
+    Arc::new(Paper { enabled: true.into(), lists: Mutex::default() })
+}
+
+fn networks(texts: &[&str]) -> Vec<Network> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn configured() -> AddressLists {
+    AddressLists { allow: Vec::new(), deny: networks(&["10.0.0.0/8"]) }
+}
+
+#[test]
+fn what_is_set_is_in_force_and_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("divert.json");
+    let way = paper();
+    let (board, warnings) = Switchboard::open(Arc::clone(&way) as _, Some(file.clone()), configured());
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(*way.lists.lock().unwrap(), configured());
+    let allow = networks(&["198.51.100.0/24"]);
+    let change = Change { enabled: Some(false), allow: Some(ListChange::To(allow.clone())), deny: None };
+    let setting = board.change(change).unwrap();
+    let lists = AddressLists { allow, ..configured() };
+    assert_eq!(setting, Setting { enabled: false, lists: lists.clone() });
+    assert_eq!((way.is_enabled(), &*way.lists.lock().unwrap()), (false, &lists));
+
+    let later = paper();
+    let (board, warnings) = Switchboard::open(Arc::clone(&later) as _, Some(file), AddressLists::default());
+    assert_eq!(warnings, Vec::<String>::new());
+    let kept = AddressLists { deny: Vec::new(), ..lists };
+    assert_eq!(board.setting(), Setting { enabled: false, lists: kept.clone() }, "a list not set is as configured now");
+    assert_eq!(*later.lists.lock().unwrap(), kept);
+    let change = Change { allow: Some(ListChange::AsConfigured), ..Change::default() };
+    assert_eq!(board.change(change).unwrap().lists, AddressLists::default());
+}
+
+#[test]
+fn lists_that_cannot_be_meant_change_nothing() {
+    let way = paper();
+    let (board, _) = Switchboard::open(Arc::clone(&way) as _, None, configured());
+    let both = Change { enabled: Some(false), allow: Some(ListChange::To(networks(&["10.0.0.0/8"]))), deny: None };
+    assert!(matches!(board.change(both), Err(SwitchError::Lists(_))));
+    assert_eq!(board.setting(), Setting { enabled: true, lists: configured() });
+}
+
+#[test]
+fn a_file_that_does_not_read_is_told_of_and_keeps_nothing_from_working() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("divert.json");
+    std::fs::write(&file, "{\"enabled\": maybe").unwrap();
+    let (board, warnings) = Switchboard::open(paper(), Some(file), configured());
+    assert!(matches!(warnings.as_slice(), [one] if one.contains("divert.json")), "{warnings:?}");
+    assert_eq!(board.setting(), Setting { enabled: true, lists: configured() });
+    assert!(board.change(Change { enabled: Some(false), ..Change::default() }).is_ok());
+}
+
+#[test]
+fn a_change_that_cannot_be_written_down_is_in_force_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("no such directory/divert.json");
+    let way = paper();
+    let (board, _) = Switchboard::open(Arc::clone(&way) as _, Some(file), AddressLists::default());
+    let refused = board.change(Change { enabled: Some(false), ..Change::default() });
+    assert!(matches!(refused, Err(SwitchError::NotKept { .. })), "{refused:?}");
+    assert!(!way.is_enabled());
+}
