@@ -82,7 +82,7 @@ fn may_be_answered(asked: &Asked, conn: &Located, cx: &Context) -> bool {
 pub(super) fn undialled(host: &str, error: &DialError) -> Refusal {
     let host = host.to_owned();
     match error {
-        DialError::OwnSocket(_) => Refusal::OwnSocket,
+        DialError::OwnSocket(_) | DialError::CameBack(_) => Refusal::OwnSocket,
         DialError::NotFound(_) => Refusal::NotFound { host },
         DialError::Connect { source, .. } if source.kind() == io::ErrorKind::TimedOut => Refusal::TooSlow { host },
         DialError::Connect { source, .. } | DialError::Socket { source, .. } => {
