@@ -82,6 +82,7 @@ pub(super) struct Parts {
     pub(super) journal: Arc<Journal>,
     pub(super) writer: Writer,
     pub(super) authority: Arc<Authority>,
+    /// What connections have taught.
     learned: Arc<Learned>,
     metrics: Arc<Metrics>,
     events: Events,
@@ -175,6 +176,7 @@ impl Parts {
             scopes: Arc::clone(&self.scopes),
             journal: Arc::clone(&self.journal),
             metrics: Arc::clone(&self.metrics),
+            learned: Arc::clone(&self.learned),
             events: self.events.clone(),
             switchboard: Arc::clone(&self.switchboard),
             divert: Arc::clone(&self.divert),
@@ -185,7 +187,6 @@ impl Parts {
             facts: self.facts(config),
             ready: Arc::clone(ready),
             upgrade: Arc::clone(&self.upgrade),
-            learned: Arc::clone(&self.learned),
             ports: config.divert.ports.clone(),
             drain: drain.clone(),
         }))

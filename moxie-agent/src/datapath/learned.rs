@@ -52,6 +52,11 @@ impl<K: Eq + Hash + Clone> Expiring<K> {
         }
     }
 
+    /// Forgets every member.
+    pub fn clear(&self) {
+        self.until.clear();
+    }
+
     /// Whether `key` is a member now.
     pub fn contains(&self, key: &K) -> bool {
         self.until.get(key).is_some_and(|until| until > Instant::now())

@@ -290,19 +290,14 @@ fn a_caller_with_rules_of_its_own_meets_no_other() {
     assert_eq!((naming(&none, "a"), naming(&Caller::default(), "c")), (Naming::Unnamed, Naming::Armed));
     assert!(set.is_armed_for(&slow, NOW) && !set.is_armed_for(&none, NOW));
     let headers = HeaderMap::new();
-    let request = |caller| Request {
-        method: "GET",
-        scheme: "https",
-        authority: "a",
-        path: "/b",
-        query: None,
-        headers: &headers,
-        caller,
-    };
-    let fired = |caller: &Caller| set.decide(&request(caller), NOW).map(|hit| hit.rule.spec.name.clone());
+    let fired = |caller: &Caller| set.decide(&request(&headers, caller), NOW).map(|hit| hit.rule.spec.name.clone());
     assert_eq!(fired(&slow).as_deref(), Some("slow"));
     assert_eq!(fired(&none), None);
     assert_eq!(fired(&Caller::default()).as_deref(), Some("busy"));
-    let why = set.explain(&request(&slow), NOW);
+    let why = set.explain(&request(&headers, &slow), NOW);
     assert!(format!("{why:?}").contains("meets only rules named"), "{why:?}");
+}
+
+fn request<'a>(headers: &'a HeaderMap, caller: &'a Caller) -> Request<'a> {
+    Request { method: "GET", scheme: "https", authority: "a", path: "/b", query: None, headers, caller }
 }
