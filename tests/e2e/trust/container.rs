@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use moxie_tests::clients::{Kit, Runtime};
 use moxie_tests::lab::process;
 use moxie_tests::podman::Podman;
-use moxie_tests::clients::{Kit, Runtime};
 use moxie_tests::{Agent, Lab};
 
 use super::{MOCKED, OTHER, moxie, must, on_path, only, rule, states};

@@ -8,8 +8,8 @@ mod unit;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use moxie_tests::lab::{Finished, Origins, agent, process};
 use moxie_tests::clients::Kit;
+use moxie_tests::lab::{Finished, Origins, agent, process};
 use moxie_tests::systemd::{Host, Image};
 use moxie_tests::{Agent, Rest, bounds, wait};
 use serde_json::{Value, json};

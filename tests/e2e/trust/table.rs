@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use moxie_tests::Lab;
-use moxie_tests::lab::{Place, Run, process};
 use moxie_tests::clients::{Kit, RUNTIMES, Runtime, took_429};
+use moxie_tests::lab::{Place, Run, process};
 
 use super::{MOCKED, PROGRAMS, host_with_agent, moxie, must, on_path, rule, service};
 
