@@ -4,6 +4,7 @@
 //! Around every handler: [`envelope`] (request id, headers, problems), then [`access`] (who may).
 
 pub mod access;
+mod coverage;
 pub mod divert;
 mod docs;
 mod events;
@@ -21,6 +22,7 @@ mod trial;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::{
@@ -35,10 +37,11 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use access::{Access, Door};
-pub use serve::{ServeError, serve_tcp, serve_unix};
+pub use serve::{Doors, ServeError};
 
 use crate::clock::Clock;
-use crate::divert::Divert;
+use crate::datapath::learned::Learned;
+use crate::divert::{Divert, PortSet};
 use crate::drain::Drain;
 use crate::events::Events;
 use crate::journal::Journal;
@@ -87,6 +90,12 @@ pub struct AdminState {
     pub facts: Facts,
     /// Set once connections are accepted.
     pub ready: Arc<AtomicBool>,
+    /// What connections have taught.
+    pub learned: Arc<Learned>,
+    /// Destination ports that are diverted.
+    pub ports: PortSet,
+    /// Why the last upgrade failed, if it did.
+    pub upgrade: Arc<ArcSwapOption<String>>,
     /// Ends the streams of events.
     pub drain: Drain,
 }
@@ -102,11 +111,13 @@ pub struct Facts {
     pub netns: u64,
     /// Files of roots that destinations are verified with, besides the system's.
     pub upstream_ca: Vec<String>,
+    /// Its process id.
+    pub pid: u32,
     /// When it started.
     pub started_at: Timestamp,
 }
 
-/// Everything the API serves. Requests without a [`Door`] (see [`serve_unix`], [`serve_tcp`]) are treated as coming over TCP.
+/// Everything the API serves. Requests without a [`Door`] (see [`Doors`]) are treated as coming over TCP.
 pub fn router(state: AdminState) -> Router {
     let state = Arc::new(state);
     let (routes, document) = resources();
@@ -136,6 +147,7 @@ fn resources() -> (Router<Arc<AdminState>>, OpenApi) {
         .merge(events::router())
         .merge(divert::router())
         .merge(status::router())
+        .merge(coverage::router())
         .merge(probes::router())
         .merge(legacy::router())
         .split_for_parts();

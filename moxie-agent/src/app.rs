@@ -1,6 +1,7 @@
 //! Wiring: builds every part from the configuration, starts them in order, and ends them in the reverse order.
 
 mod parts;
+mod succession;
 mod token;
 
 use std::io;
@@ -12,22 +13,23 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
-use crate::admin::ServeError;
+use crate::admin::{Doors, ServeError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::datapath::{Context, accept};
-use crate::descriptors;
 use crate::divert::{self, Divert, NoWay};
 use crate::drain::Drain;
-use crate::journal::{Journal, Writer};
+use crate::handover::WireError;
+use crate::journal::Journal;
 use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
 use crate::scope::watch::Watch;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 use crate::tls::authority::AuthorityError;
 use crate::tls::originate::RootsError;
-use parts::Parts;
+use parts::{Ground, Parts};
+pub use succession::Handed;
 
 /// How long the admin API may take to finish its last answers.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
@@ -90,17 +92,24 @@ pub enum AppError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The admin API's TCP address cannot be bound.
-    #[error("the admin API cannot listen on {addr}; give another address with --admin")]
-    AdminAddr {
-        /// Which address.
-        addr: SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
     /// The admin API's socket cannot be served.
     #[error("the admin API cannot be served")]
     Admin(#[source] ServeError),
+    /// The agent that was to be taken over from is gone, or goes on itself.
+    #[error("nothing to take over; `moxie agent` starts an agent without --take-over")]
+    TakeOver(#[source] WireError),
+    /// The kernel half did not take the switch.
+    #[error("the kernel half could not be switched")]
+    Switch(#[source] divert::DivertError),
+    /// The way on path of the other agent cannot be had.
+    #[error("only an agent on path by ebpf can take over, and this one would be by {name}")]
+    OtherWay {
+        /// The way on path that works.
+        name: &'static str,
+    },
+    /// Without the rules, taking over would end them.
+    #[error("the store cannot be read, so the rules in force cannot be taken over")]
+    StoreUnread,
 }
 
 /// A running agent.
@@ -119,14 +128,17 @@ pub struct App {
     /// Where clients have to be told to connect, if the way on path wants that.
     pub door: Option<SocketAddr>,
     warnings: Vec<String>,
-    writer: Writer,
-    store: Arc<dyn Store>,
-    divert: Arc<dyn Divert>,
-    drain: Drain,
-    drain_timeout: Duration,
+    parts: Parts,
+    cx: Arc<Context>,
+    config: Config,
+    state: StateDir,
+    store_url: String,
+    /// None in `moxie run`.
+    doors: Option<Doors>,
+    ready: Arc<AtomicBool>,
     admin_drain: Drain,
     /// Cgroups as they appear; an agent without doors has no scope that could match a later one.
-    _watch: Option<Watch>,
+    watch: Option<Watch>,
 }
 
 impl App {
@@ -135,12 +147,8 @@ impl App {
     /// # Errors
     /// What could not be built.
     pub async fn start(options: Options) -> Result<Self, AppError> {
-        let settings = options.config.divert.clone();
-        let opened = spawn_blocking(move || divert::open(settings.via, &settings)).await;
-        let opened = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        let opened = opened.map_err(AppError::Divert)?;
-        let on_path = opened.to_string();
-        let mut app = Self::start_on(opened.divert, options).await?;
+        let (divert, on_path) = open(&options.config).await?;
+        let mut app = Self::start_on(divert, options).await?;
         app.on_path = on_path;
         Ok(app)
     }
@@ -150,10 +158,25 @@ impl App {
     /// # Errors
     /// What could not be built.
     pub async fn start_on(divert: Arc<dyn Divert>, options: Options) -> Result<Self, AppError> {
+        let admin = options.admin;
+        let ground = Ground::open(&options).await?;
+        let mut app = Self::build(divert, ground, options).await?;
+        if admin == AdminDoors::Open {
+            let doors = Doors::open(&app.state.admin_socket(), app.config.admin.addr).await.map_err(AppError::Admin)?;
+            app.doors = Some(doors);
+        }
+        app.open_doors()?;
+        let restored = app.parts.restore_scopes().await;
+        app.warnings.extend(restored);
+        app.watch = (admin == AdminDoors::Open).then(|| Watch::start(&app.scopes)).flatten();
+        app.ready.store(true, Ordering::Release);
+        Ok(app)
+    }
+
+    /// Every part, with the accept loops running and nothing opted in.
+    async fn build(divert: Arc<dyn Divert>, ground: Ground, options: Options) -> Result<Self, AppError> {
         let Options { config, state, store, admin, clock } = options;
-        descriptors::raise();
-        make_state_dir(state.root())?;
-        let parts = Parts::build(divert, &config, &state, &store, admin, clock).await?;
+        let parts = Parts::build(divert, ground, &config, &state, admin, clock).await;
         if parts.divert.door().is_some() {
             parts.scopes.welcome_guests();
         }
@@ -161,62 +184,54 @@ impl App {
         let cx = Arc::new(parts.context(&config, own)?);
         accept::serve(&cx).map_err(AppError::Accept)?;
         cx.divert.beat();
-
-        let ready = Arc::new(AtomicBool::new(false));
-        let admin_drain = Drain::new();
-        if admin == AdminDoors::Open {
-            parts.open_doors(&config, &state, Arc::clone(&ready), &admin_drain).await?;
-        }
-        let mut warnings = parts.troubles.clone();
-        warnings.extend(parts.restore_scopes().await);
-        parts.keep_scopes_fresh(&admin_drain);
-        if admin == AdminDoors::Open {
-            parts.follow_runtimes(&config, &admin_drain);
-        }
-        let watch = (admin == AdminDoors::Open).then(|| Watch::start(&parts.scopes)).flatten();
-        ready.store(true, Ordering::Release);
-        Ok(Self::of(parts, &cx, &config, admin_drain, warnings, watch))
-    }
-
-    fn of(
-        parts: Parts,
-        cx: &Context,
-        config: &Config,
-        admin_drain: Drain,
-        warnings: Vec<String>,
-        watch: Option<Watch>,
-    ) -> Self {
-        Self {
-            rules: parts.rules,
-            scopes: parts.scopes,
-            journal: parts.journal,
+        Ok(Self {
+            rules: Arc::clone(&parts.rules),
+            scopes: Arc::clone(&parts.scopes),
+            journal: Arc::clone(&parts.journal),
             authority_pem: parts.authority.pem().to_owned(),
             on_path: parts.divert.name().to_owned(),
             door: parts.divert.door(),
-            warnings,
-            writer: parts.writer,
-            store: parts.store,
-            divert: parts.divert,
-            drain: cx.drain.clone(),
-            drain_timeout: config.drain.timeout,
-            admin_drain,
-            _watch: watch,
+            warnings: parts.troubles.clone(),
+            parts,
+            cx,
+            config,
+            state,
+            store_url: store,
+            doors: None,
+            ready: Arc::new(AtomicBool::new(false)),
+            admin_drain: Drain::new(),
+            watch: None,
+        })
+    }
+
+    /// Answers the API, if it has doors, and looks after scopes, until the admin drain starts.
+    fn open_doors(&mut self) -> Result<(), AppError> {
+        self.admin_drain = Drain::new();
+        if let Some(doors) = &self.doors {
+            let router = self.parts.router(&self.config, &self.state, &self.ready, &self.admin_drain)?;
+            doors.serve(&router, &self.admin_drain).map_err(AppError::Admin)?;
         }
+        self.parts.keep_scopes_fresh(&self.admin_drain);
+        if self.doors.is_some() {
+            self.parts.follow_runtimes(&self.config, &self.admin_drain);
+        }
+        Ok(())
     }
 
     /// Sends new connections direct, lets open ones end (bounded), then writes what is still to be written.
     pub async fn stop(self) {
-        if let Err(error) = self.divert.set_enabled(false) {
+        if let Err(error) = self.parts.divert.set_enabled(false) {
             tracing::warn!(%error, "new connections are still diverted while the agent ends");
         }
         self.admin_drain.start();
-        if !self.drain.finish(self.drain_timeout).await {
-            tracing::warn!(open = self.drain.running(), "ended with connections still open");
+        if !self.cx.drain.finish(self.config.drain.timeout).await {
+            tracing::warn!(open = self.cx.drain.running(), "ended with connections still open");
         }
         self.admin_drain.finish(ADMIN_DRAIN).await;
-        self.rules.flush().await;
-        self.writer.flush().await;
-        self.store.close().await;
+        if let Some(doors) = self.doors {
+            doors.close();
+        }
+        self.parts.write_down().await;
     }
 
     /// What does not work as it should, for people.
@@ -224,6 +239,16 @@ impl App {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// The way that the configuration asks for, and in words why not another.
+async fn open(config: &Config) -> Result<(Arc<dyn Divert>, String), AppError> {
+    let settings = config.divert.clone();
+    let opened = spawn_blocking(move || divert::open(settings.via, &settings)).await;
+    let opened = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    let opened = opened.map_err(AppError::Divert)?;
+    let on_path = opened.to_string();
+    Ok((opened.divert, on_path))
 }
 
 /// Makes the state directory, if it is not there: others may pass through it, to the admin socket and the trust set, and see

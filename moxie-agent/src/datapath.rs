@@ -46,7 +46,7 @@ pub struct Context {
     /// The destination's side.
     pub upstream: Upstream,
     /// What earlier connections have taught.
-    pub learned: Learned,
+    pub learned: Arc<Learned>,
     /// Bounds of the sniffing stage.
     pub sniff: sniff::Bounds,
     /// Wall-clock time.

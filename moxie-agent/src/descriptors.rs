@@ -8,6 +8,12 @@ pub fn limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
 }
 
+/// How many descriptors this process has open now; 0 where it cannot be told.
+#[must_use]
+pub fn in_use() -> u64 {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |open| open.count() as u64)
+}
+
 /// Raises the limit as far as the process may.
 pub fn raise() {
     set(u64::MAX);

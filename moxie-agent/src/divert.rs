@@ -355,8 +355,15 @@ pub trait Divert: Send + Sync + fmt::Debug {
     /// Whether the kill switch is on "divert".
     fn is_enabled(&self) -> bool;
 
+    /// Another agent diverts from now on: closes the listeners, and lets go of namespaces that nothing is open in. What was diverted
+    /// here goes on; nothing is again.
+    fn retire(&self) {}
+
     /// Tells the kernel that the accept loop lives. Called every [`HEARTBEAT`] by whoever knows that it does.
     fn beat(&self);
+
+    /// Sends every new connection direct, at once, until the next [`Divert::beat`].
+    fn rest(&self) {}
 
     /// Mark for sockets the agent dials with, so that they are never diverted; `None` where the way needs none.
     fn dial_mark(&self) -> Option<u32>;

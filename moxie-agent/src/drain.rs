@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// How long a kept connection without a request is left alone by [`Drain::finish`]: a client that is at it sends its next one
+/// meanwhile, and is told then that it was the last.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Shared by every task that must end before the agent does. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     stop: CancellationToken,
+    hurry: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -29,6 +35,17 @@ impl Drain {
         self.stop.cancelled().await;
     }
 
+    /// Whether [`Drain::start`] was called.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Completes once even a connection without a request under way has to end.
+    pub async fn hurried(&self) {
+        self.hurry.cancelled().await;
+    }
+
     /// Tells everyone to stop taking new work.
     pub fn start(&self) {
         self.stop.cancel();
@@ -38,7 +55,21 @@ impl Drain {
     pub async fn finish(&self, bound: Duration) -> bool {
         self.start();
         self.tasks.close();
-        tokio::time::timeout(bound, self.tasks.wait()).await.is_ok()
+        timeout(bound, async {
+            if timeout(IDLE.min(bound / 2), self.tasks.wait()).await.is_err() {
+                self.hurry.cancel();
+                self.tasks.wait().await;
+            }
+        })
+        .await
+        .is_ok()
+    }
+
+    /// As [`Drain::finish`], for an agent that nobody waits for: connections without a request are left to their clients.
+    pub async fn finish_at_leisure(&self, bound: Duration) -> bool {
+        self.start();
+        self.tasks.close();
+        timeout(bound, self.tasks.wait()).await.is_ok()
     }
 
     /// How many tasks are running under this drain.

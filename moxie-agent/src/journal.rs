@@ -14,8 +14,10 @@ mod writer;
 
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::UnboundedSender;
 use utoipa::ToSchema;
 
 use self::ring::Ring;
@@ -299,13 +301,56 @@ pub struct Journal {
     events: Events,
     /// What waits for the store; set by the one writer.
     queue: OnceLock<Arc<Queue>>,
+    /// Who has the records too, or instead; set when another agent takes over.
+    follower: ArcSwapOption<Follower>,
+}
+
+#[derive(Debug)]
+struct Follower {
+    records: UnboundedSender<Told>,
+    keeps: Keeps,
+}
+
+/// Who writes records to the store that a follower is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keeps {
+    /// The journal that tells.
+    Teller,
+    /// The journal that is told.
+    Follower,
+}
+
+/// A record that another journal is told of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// The record.
+    pub record: Record,
+    /// Who writes it to the store.
+    pub keeps: Keeps,
+}
+
+/// A record of either kind.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// Of an exchange.
+    Exchange(Box<Exchange>),
+    /// Of a connection.
+    Connection(Box<Connection>),
 }
 
 impl Journal {
     /// An empty journal that keeps about `bytes` of each kind of record and tells `events` of each new one.
     #[must_use]
     pub fn new(bytes: usize, events: Events) -> Self {
-        Self { exchanges: Ring::new(bytes), connections: Ring::new(bytes), events, queue: OnceLock::new() }
+        Self {
+            exchanges: Ring::new(bytes),
+            connections: Ring::new(bytes),
+            events,
+            queue: OnceLock::new(),
+            follower: ArcSwapOption::empty(),
+        }
     }
 
     /// Takes over the records of an earlier run, as older than everything here. Neither events nor the writer are told.
@@ -322,11 +367,56 @@ impl Journal {
         Ok(())
     }
 
+    /// Tells each record that comes from now on to the channel too, until it closes; before that, those that are not with the store
+    /// yet.
+    pub fn follow(&self, records: UnboundedSender<Told>, keeps: Keeps) {
+        let waiting = self.queue.get().filter(|_| keeps == Keeps::Teller).map(|queue| queue.waiting());
+        for record in waiting.into_iter().flatten() {
+            let record = match record {
+                writer::Record::Exchange(record) => Record::Exchange(Box::new((*record).clone())),
+                writer::Record::Connection(record) => Record::Connection(Box::new((*record).clone())),
+            };
+            // Whoever is to hear of it is waiting for the rest.
+            let _ = records.send(Told { record, keeps });
+        }
+        self.follower.store(Some(Arc::new(Follower { records, keeps })));
+    }
+
+    /// The follower's channel ends.
+    pub fn leave_follower(&self) {
+        self.follower.store(None);
+    }
+
+    /// Lists a record that another agent has made. One that is here already stays what it is.
+    pub fn receive(&self, Told { record, keeps }: Told) {
+        match (record, keeps) {
+            (Record::Exchange(record), Keeps::Follower) => self.exchange(*record),
+            (Record::Connection(record), Keeps::Follower) => self.connection(*record),
+            (Record::Exchange(record), Keeps::Teller) => {
+                self.events.send(Kind::Exchange, &*record);
+                self.exchanges.push(Arc::new(*record));
+            }
+            (Record::Connection(record), Keeps::Teller) => {
+                self.events.send(Kind::Connection, &*record);
+                self.connections.push(Arc::new(*record));
+            }
+        }
+    }
+
+    /// Whether a follower has the record and writes it to the store.
+    fn is_told(&self, record: impl FnOnce() -> Record) -> bool {
+        let follower = self.follower.load();
+        let Some(follower) = &*follower else { return false };
+        let told = follower.records.send(Told { record: record(), keeps: follower.keeps });
+        told.is_ok() && follower.keeps == Keeps::Follower
+    }
+
     /// Keeps an exchange.
     pub fn exchange(&self, record: Exchange) {
         self.events.send(Kind::Exchange, &record);
+        let is_kept = self.is_told(|| Record::Exchange(Box::new(record.clone())));
         let record = Arc::new(record);
-        if let Some(queue) = self.queue.get() {
+        if let (false, Some(queue)) = (is_kept, self.queue.get()) {
             queue.push(writer::Record::Exchange(record.clone()));
         }
         self.exchanges.push(record);
@@ -335,8 +425,9 @@ impl Journal {
     /// Keeps a connection.
     pub fn connection(&self, record: Connection) {
         self.events.send(Kind::Connection, &record);
+        let is_kept = self.is_told(|| Record::Connection(Box::new(record.clone())));
         let record = Arc::new(record);
-        if let Some(queue) = self.queue.get() {
+        if let (false, Some(queue)) = (is_kept, self.queue.get()) {
             queue.push(writer::Record::Connection(record.clone()));
         }
         self.connections.push(record);

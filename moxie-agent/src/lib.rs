@@ -16,6 +16,7 @@ pub mod descriptors;
 pub mod divert;
 pub mod drain;
 pub mod events;
+pub mod handover;
 pub mod journal;
 pub mod namespace;
 mod netlink;

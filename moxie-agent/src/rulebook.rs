@@ -8,20 +8,23 @@ mod counts;
 mod files;
 mod load;
 mod shelf;
+pub mod succession;
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{Timestamp, Unit};
 use serde_json::Value;
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::counts::Dirty;
 use self::files::Files;
 use self::shelf::Shelf;
+use self::succession::Order;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::rules::spec::Problem;
@@ -79,6 +82,8 @@ struct Book {
     /// Held while rules or counts are with the store, so that old counts never overwrite new ones.
     storing: tokio::sync::Mutex<()>,
     dirty: Dirty,
+    /// Whom to ask and tell, once another agent keeps the counts.
+    elsewhere: ArcSwapOption<mpsc::UnboundedSender<Order>>,
     trouble: Mutex<Trouble>,
 }
 
@@ -128,6 +133,7 @@ impl RuleBook {
             desk: tokio::sync::Mutex::default(),
             storing: tokio::sync::Mutex::default(),
             dirty: Dirty::default(),
+            elsewhere: ArcSwapOption::empty(),
             trouble: Mutex::default(),
         });
         // A failure is in `trouble`, and the task tries again.
@@ -209,6 +215,11 @@ impl RuleBook {
     pub async fn flush(&self) {
         // A failure is logged and in `trouble`; the agent ends all the same.
         let _ = self.book.write_counts().await;
+    }
+
+    /// Whether the store's rules are in force; false while it could not be read.
+    pub async fn is_loaded(&self) -> bool {
+        self.book.desk.lock().await.loaded
     }
 
     /// What is wrong with the store now, if anything.

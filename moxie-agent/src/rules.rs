@@ -73,6 +73,33 @@ pub struct Tally {
     pub draws: AtomicU64,
 }
 
+/// What [`Tally::remaining`] says while another agent keeps the count.
+const KEPT_ELSEWHERE: i64 = i64::MIN;
+
+/// Where a firing was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Here: it is this request's.
+    Here,
+    /// Nowhere yet: the agent that keeps the count now has to be asked.
+    Elsewhere,
+}
+
+/// The counters of a rule on their way from one agent to the next.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Count {
+    /// Whose.
+    pub rule: RuleId,
+    /// As [`Tally::remaining`].
+    pub remaining: i64,
+    /// As [`Tally::hits`].
+    pub hits: u64,
+    /// As [`Tally::last_hit_ms`].
+    pub last_hit_ms: i64,
+    /// As [`Tally::draws`].
+    pub draws: u64,
+}
+
 impl Tally {
     /// Counters of a rule that may fire `mock_count` times; -1 is no limit.
     #[must_use]
@@ -80,18 +107,70 @@ impl Tally {
         Self { remaining: AtomicI64::new(mock_count), ..Self::default() }
     }
 
-    /// Takes one firing; false if none is left.
-    fn take(&self, now: Timestamp) -> bool {
-        let one_less = |remaining: i64| match remaining {
-            0 => None,
-            unlimited if unlimited < 0 => Some(unlimited),
-            some => Some(some - 1),
-        };
-        let taken = self.remaining.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok();
-        if taken {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-            self.last_hit_ms.fetch_max(now.as_millisecond(), Ordering::Relaxed);
+    /// Takes one firing; `None` if none is left.
+    fn take(&self, now: Timestamp) -> Option<Taken> {
+        let before = self.remaining.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).ok()?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        self.last_hit_ms.fetch_max(now.as_millisecond(), Ordering::Relaxed);
+        Some(if before == KEPT_ELSEWHERE { Taken::Elsewhere } else { Taken::Here })
+    }
+
+    /// Takes one firing for another agent, which tells of it later ([`Tally::add`]); `None` if none is left.
+    pub(crate) fn take_for_another(&self) -> Option<Taken> {
+        let before = self.remaining.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).ok()?;
+        Some(if before == KEPT_ELSEWHERE { Taken::Elsewhere } else { Taken::Here })
+    }
+
+    /// Gives the counters away: from here on a limited rule's firings are [`Taken::Elsewhere`], and hits start again at 0.
+    pub(crate) fn give_away(&self, rule: RuleId) -> Count {
+        let leave = |remaining: i64| (remaining >= 0).then_some(KEPT_ELSEWHERE);
+        let before = self.remaining.fetch_update(Ordering::AcqRel, Ordering::Acquire, leave);
+        Count {
+            rule,
+            remaining: before.unwrap_or_else(|unlimited| unlimited),
+            hits: self.hits.swap(0, Ordering::AcqRel),
+            last_hit_ms: self.last_hit_ms.load(Ordering::Relaxed),
+            draws: self.draws.load(Ordering::Relaxed),
         }
-        taken
+    }
+
+    /// Goes on from counters that another agent kept; nothing has been counted here.
+    pub(crate) fn receive(&self, count: &Count) {
+        self.hits.store(count.hits, Ordering::Relaxed);
+        self.last_hit_ms.store(count.last_hit_ms, Ordering::Relaxed);
+        self.draws.store(count.draws, Ordering::Relaxed);
+        self.remaining.store(count.remaining, Ordering::Release);
+    }
+
+    /// Takes back what was given away and not used.
+    pub(crate) fn take_back(&self, count: &Count) {
+        self.add(count.hits, count.last_hit_ms);
+        self.remaining.store(count.remaining, Ordering::Release);
+    }
+
+    /// Adds firings that were counted in another agent.
+    pub(crate) fn add(&self, hits: u64, last_hit_ms: i64) {
+        self.hits.fetch_add(hits, Ordering::Relaxed);
+        self.last_hit_ms.fetch_max(last_hit_ms, Ordering::Relaxed);
+    }
+
+    /// Undoes a firing that was taken elsewhere and not granted.
+    pub(crate) fn undo_hit(&self) {
+        self.hits.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Nothing is left where the count is kept elsewhere.
+    pub(crate) fn exhaust_elsewhere(&self) {
+        // A count that is kept here stays.
+        let _ = self.remaining.compare_exchange(KEPT_ELSEWHERE, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+/// What is left after one more firing; `None` if nothing was.
+fn one_less(remaining: i64) -> Option<i64> {
+    match remaining {
+        0 => None,
+        unlimited if unlimited < 0 => Some(unlimited),
+        some => Some(some - 1),
     }
 }

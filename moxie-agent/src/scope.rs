@@ -8,6 +8,7 @@ mod place;
 pub mod process;
 pub mod registry;
 pub mod runtime;
+pub mod sockets;
 pub mod spec;
 mod systemd;
 pub mod view;

@@ -187,3 +187,33 @@ fn status_doctor_completions_and_man_print() -> Result<()> {
     assert!(moxie(&agent, &["man"])?.starts_with(".ie"));
     Ok(())
 }
+
+#[test]
+fn the_status_tells_what_is_not_looked_into_and_why() -> Result<()> {
+    let lab = Lab::new()?;
+    let agent = lab.agent()?;
+    agent.rule(&json!({"url": "api.customer.io/v1/activities", "status_code": 429}))?;
+    // It trusts the lab's authority and not the agent's, as a client that pins does; its connection is older than the opt-in.
+    let mut session = Session::start(lab.command(PYTHON, Place::Inside)?, "session.py", &[])?;
+    session.tell(&json!({"do": "tcp", "host": "plain.example", "port": 80, "name": "old"}))?;
+    agent.opt_in()?;
+    ensure!(session.fresh(URL)?.status.is_none(), "it was shown what it does not trust");
+    ensure!(session.fresh(URL)?.is_from("api.customer.io"), "it is left alone then");
+    let of = |destination: &'static str, bypass: &'static str| {
+        wait::until("an entry of the coverage", bounds::SOON, || {
+            let status = moxie_json(&agent, &["status", "--json"])?;
+            let entries = status["coverage"].as_array().cloned().unwrap_or_default();
+            let is_it = |entry: &Value| entry["destination"] == destination && entry["bypass"] == bypass;
+            Ok(entries.into_iter().find(is_it))
+        })
+        .with_context(|| format!("{:?}", agent.list("/api/v1/coverage")))
+    };
+    let pinned = of("api.customer.io", "pinned")?;
+    assert_eq!((&pinned["on_path"], &pinned["authority_trusted"]), (&json!(true), &json!(false)), "{pinned}");
+    ensure!(pinned["until"].is_string(), "{pinned}");
+    let old = of("198.51.100.18:80", "opened_before")?;
+    assert_eq!((&old["on_path"], old["open_for_s"].is_i64()), (&json!(false), true), "{old}");
+    let told = moxie(&agent, &["status"])?;
+    ensure!(told.contains("api.customer.io: refuses the authority"), "{told}");
+    session.end()
+}

@@ -49,12 +49,18 @@ const PACKAGES: &[Package] = &[
     unless("dockerd", "docker.io"),
     unless("podman", "podman"),
     unless("debootstrap", "debootstrap"),
+    unless("systemd-analyze", "systemd"),
+    unless("lintian", "lintian"),
+    unless("dpkg-shlibdeps", "dpkg-dev"),
 ];
 
 /// The linker of the kernel's half: command line, and where LLVM is.
 const LINKER: [&str; 8] =
     ["install", "bpf-linker", "--version", "0.13.0", "--no-default-features", "--features", "llvm-22", "--locked"];
 const LLVM: &str = "/usr/lib/llvm-22";
+
+/// What makes the Debian package.
+const CARGO_DEB: [&str; 5] = ["install", "cargo-deb", "--version", "3.8.0", "--locked"];
 
 /// The checker of the admin API, in an environment of its own.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
@@ -73,11 +79,22 @@ pub(crate) fn run() -> Result<()> {
         println!("setup: {}", command::line(&linker));
         command::show(linker)?;
     }
+    packaging()?;
     if !Path::new(SCHEMATHESIS_HOME).join("bin/schemathesis").is_file() {
         println!("setup: installing {SCHEMATHESIS} into {SCHEMATHESIS_HOME}");
         install_schemathesis()?;
     }
     Ok(())
+}
+
+/// Installs what only packing needs besides.
+pub(crate) fn packaging() -> Result<()> {
+    if command::is_installed("cargo-deb") {
+        return Ok(());
+    }
+    let install = cargo(&CARGO_DEB);
+    println!("setup: {}", command::line(&install));
+    command::show(install)
 }
 
 /// Whether the kernel's half can be built here, as far as can be told without building it.

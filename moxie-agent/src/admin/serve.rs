@@ -2,7 +2,10 @@
 
 use std::ffi::CString;
 use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +32,14 @@ pub enum ServeError {
     /// Something that is no socket is in the place of the socket.
     #[error("{0} is not a socket: move it away")]
     NotASocket(PathBuf),
+    /// The TCP address cannot be had.
+    #[error("cannot listen on {address}; give another address with --admin")]
+    Address {
+        /// Which.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A step of making the socket failed.
     #[error("cannot {step} {path}")]
     Socket {
@@ -41,27 +52,81 @@ pub enum ServeError {
     },
 }
 
-/// Serves `router` on a Unix socket at `path` until `drain` starts; returns once the socket listens.
-///
-/// # Errors
-/// The socket cannot be made, or a live agent has it.
-pub async fn serve_unix(path: &Path, router: Router, drain: &Drain) -> Result<(), ServeError> {
-    let door = UnixDoor { listener: bind(path).await?, group: moxie_group() };
-    let (path, stop) = (path.to_path_buf(), drain.clone());
+/// The sockets of the API, listening. What waits in them is answered by whoever serves them, now or later.
+#[derive(Debug)]
+pub struct Doors {
+    unix: StdUnixListener,
+    path: PathBuf,
+    tcp: StdTcpListener,
+}
+
+impl Doors {
+    /// Opens both.
+    ///
+    /// # Errors
+    /// The socket cannot be made, or a live agent has it; the address cannot be had.
+    pub async fn open(path: &Path, address: SocketAddr) -> Result<Self, ServeError> {
+        let tcp = TcpListener::bind(address).await.map_err(|source| ServeError::Address { address, source })?;
+        let tcp = tcp.into_std().map_err(|source| ServeError::Address { address, source })?;
+        let unix = bind(path).await?.into_std();
+        let unix = unix.map_err(|source| ServeError::Socket { step: "listen on", path: path.to_path_buf(), source })?;
+        Ok(Self { unix, path: path.to_path_buf(), tcp })
+    }
+
+    /// Those of an agent that this one takes over from; one whose address is not the wanted one is opened anew.
+    ///
+    /// # Errors
+    /// As for [`Doors::open`].
+    pub async fn receive(unix: OwnedFd, tcp: OwnedFd, path: &Path, address: SocketAddr) -> Result<Self, ServeError> {
+        let (unix, mut tcp) = (StdUnixListener::from(unix), StdTcpListener::from(tcp));
+        if !tcp.local_addr().is_ok_and(|own| own == address) {
+            let anew = TcpListener::bind(address).await.and_then(TcpListener::into_std);
+            tcp = anew.map_err(|source| ServeError::Address { address, source })?;
+        }
+        Ok(Self { unix, path: path.to_path_buf(), tcp })
+    }
+
+    /// The sockets, for another agent: Unix, TCP.
+    #[must_use]
+    pub fn sockets(&self) -> [BorrowedFd<'_>; 2] {
+        [self.unix.as_fd(), self.tcp.as_fd()]
+    }
+
+    /// Serves `router` on both until `drain` starts. The doors stay open: what comes later waits.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn serve(&self, router: &Router, drain: &Drain) -> Result<(), ServeError> {
+        let failed = |source| ServeError::Socket { step: "serve", path: self.path.clone(), source };
+        let unix = self.unix.try_clone().and_then(UnixListener::from_std).map_err(failed)?;
+        let tcp = self.tcp.try_clone().and_then(TcpListener::from_std).map_err(failed)?;
+        serve_unix(unix, router.clone(), drain);
+        serve_tcp(tcp, router.clone(), drain);
+        Ok(())
+    }
+
+    /// Closes them and removes the socket's file.
+    pub fn close(self) {
+        // An operator may have removed it: that is fine.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Serves `router` on a Unix socket until `drain` starts; returns at once.
+fn serve_unix(listener: UnixListener, router: Router, drain: &Drain) {
+    let door = UnixDoor { listener, group: moxie_group() };
+    let stop = drain.clone();
     drain.spawn(async move {
         let service = router.into_make_service_with_connect_info::<Door>();
         let served = axum::serve(door, service).with_graceful_shutdown(async move { stop.started().await }).await;
         if let Err(error) = served {
             tracing::error!(%error, "the admin socket is no longer served");
         }
-        // A successor may have replaced it meanwhile, or an operator removed it: either is fine.
-        let _ = std::fs::remove_file(path);
     });
-    Ok(())
 }
 
 /// Serves `router` on `listener` until `drain` starts; returns at once.
-pub fn serve_tcp(listener: TcpListener, router: Router, drain: &Drain) {
+fn serve_tcp(listener: TcpListener, router: Router, drain: &Drain) {
     let stop = drain.clone();
     drain.spawn(async move {
         let service = router.into_make_service_with_connect_info::<Door>();

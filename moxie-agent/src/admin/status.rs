@@ -43,6 +43,10 @@ pub struct Status {
     pub netns: u64,
     /// Files of roots that destinations are verified with, besides the system's.
     pub upstream_ca: Vec<String>,
+    /// Process id of the agent.
+    pub pid: u32,
+    /// Why the last upgrade failed; null when none has.
+    pub upgrade_trouble: Option<String>,
     /// When the agent started.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
@@ -93,6 +97,8 @@ pub(crate) fn observe(state: &AdminState) -> Status {
         warnings: state.scopes.warnings(),
         netns: state.facts.netns,
         upstream_ca: state.facts.upstream_ca.clone(),
+        pid: state.facts.pid,
+        upgrade_trouble: state.upgrade.load_full().map(|trouble| (*trouble).clone()),
         started_at: state.facts.started_at,
         now,
         rules: RuleCounts { total: rules.len(), armed },

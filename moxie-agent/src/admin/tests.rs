@@ -121,11 +121,15 @@ async fn agent_with(store: Arc<dyn Store>) -> Agent {
             environment: Some("test".into()),
             netns: 4,
             upstream_ca: Vec::new(),
+            pid: 4711,
             started_at: clock.now(),
         },
         clock,
         access: Access::new(TOKEN, &["moxie.test".into()]),
         ready: Arc::clone(&ready),
+        upgrade: Arc::default(),
+        learned: Arc::default(),
+        ports: crate::divert::PortSet::default(),
         drain: drain.clone(),
     };
     Agent { router: router(state), journal, rules, scopes, store, ready, drain }

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use arc_swap::ArcSwapOption;
+use axum::Router;
+use jiff::Timestamp;
 
-use super::{AdminDoors, AppError, token};
+use super::{AdminDoors, AppError, Options, make_state_dir, token};
 use crate::admin::{self, Access, AdminState, Facts};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::datapath::learned::Learned;
 use crate::datapath::{Context, sniff};
+use crate::descriptors;
 use crate::divert::Divert;
 use crate::drain::Drain;
 use crate::events::Events;
@@ -37,6 +40,35 @@ use crate::upstream::Upstream;
 /// How often scopes are looked after.
 const REFRESH: Duration = Duration::from_secs(1);
 
+/// What stands before anything is taken over from an earlier agent.
+#[derive(Debug)]
+pub(super) struct Ground {
+    store: Arc<dyn Store>,
+    journal: Arc<Journal>,
+    writer: Writer,
+    authority: Arc<Authority>,
+    metrics: Arc<Metrics>,
+    events: Events,
+}
+
+impl Ground {
+    pub(super) async fn open(options: &Options) -> Result<Self, AppError> {
+        let Options { config, state, store, .. } = options;
+        descriptors::raise();
+        make_state_dir(state.root())?;
+        let events = Events::default();
+        let metrics = Arc::new(Metrics::default());
+        let authority = Arc::new(Authority::open(&state.authority()).map_err(AppError::Authority)?);
+        let store = store::open_or_down(store).await.map_err(AppError::Store)?;
+        let journal = Arc::new(Journal::new(config.records.bytes, events.clone()));
+        if let Err(error) = journal.preload(&*store).await {
+            tracing::warn!("earlier records cannot be listed: {}", Chain(&error));
+        }
+        let writer = journal.writer(Arc::clone(&store), config.records.bytes as u64, Arc::clone(&metrics));
+        Ok(Self { store, journal, writer, authority, metrics, events })
+    }
+}
+
 /// Everything that is built before the first connection.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -50,32 +82,28 @@ pub(super) struct Parts {
     pub(super) journal: Arc<Journal>,
     pub(super) writer: Writer,
     pub(super) authority: Arc<Authority>,
+    learned: Arc<Learned>,
     metrics: Arc<Metrics>,
     events: Events,
     clock: Clock,
+    started_at: Timestamp,
+    /// What became of the last upgrade, if it failed.
+    pub(super) upgrade: Arc<ArcSwapOption<String>>,
 }
 
 impl Parts {
     pub(super) async fn build(
         divert: Arc<dyn Divert>,
+        ground: Ground,
         config: &Config,
         state: &StateDir,
-        store_url: &str,
         doors: AdminDoors,
         clock: Clock,
-    ) -> Result<Self, AppError> {
+    ) -> Self {
         let kept = (doors == AdminDoors::Open).then(|| state.switchboard());
         let (switchboard, troubles) = Switchboard::open(Arc::clone(&divert), kept, config.divert.addresses.clone());
         let switchboard = Arc::new(switchboard);
-        let events = Events::default();
-        let metrics = Arc::new(Metrics::default());
-        let authority = Arc::new(Authority::open(&state.authority()).map_err(AppError::Authority)?);
-        let store = store::open_or_down(store_url).await.map_err(AppError::Store)?;
-        let journal = Arc::new(Journal::new(config.records.bytes, events.clone()));
-        if let Err(error) = journal.preload(&*store).await {
-            tracing::warn!("earlier records cannot be listed: {}", Chain(&error));
-        }
-        let writer = journal.writer(Arc::clone(&store), config.records.bytes as u64, Arc::clone(&metrics));
+        let Ground { store, journal, writer, authority, metrics, events } = ground;
         let seed = config.rules.seed.unwrap_or_else(rand::random);
         tracing::info!(seed, "percentages are drawn from this seed");
         let rules =
@@ -83,7 +111,9 @@ impl Parts {
         let label = (doors == AdminDoors::Open).then(|| config.scopes.label.clone()).flatten();
         let defaults = Defaults { label, refuse_quic: config.divert.refuse_quic };
         let scopes = Arc::new(Scopes::with(Arc::clone(&divert), defaults));
-        Ok(Self {
+        let (started_at, upgrade) = (clock.now(), Arc::default());
+        let learned = Arc::default();
+        Self {
             divert,
             switchboard,
             troubles,
@@ -93,10 +123,13 @@ impl Parts {
             journal,
             writer,
             authority,
+            learned,
             metrics,
             events,
             clock,
-        })
+            started_at,
+            upgrade,
+        }
     }
 
     /// What connections use; `own` are the addresses that are never dialled.
@@ -111,7 +144,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             leaves: LeafCache::new(authority, config.tls.leaf_cache, Arc::clone(&self.metrics), self.clock.clone()),
             upstream: Upstream::new(Arc::clone(&self.divert), own, roots),
-            learned: Learned::default(),
+            learned: Arc::clone(&self.learned),
             sniff: sniff::Bounds {
                 first_byte: config.sniff.first_byte,
                 timeout: config.sniff.timeout,
@@ -122,14 +155,14 @@ impl Parts {
         })
     }
 
-    /// Serves the admin API on the Unix socket and on TCP.
-    pub(super) async fn open_doors(
+    /// The admin API.
+    pub(super) fn router(
         &self,
         config: &Config,
         state: &StateDir,
-        ready: Arc<AtomicBool>,
+        ready: &Arc<AtomicBool>,
         drain: &Drain,
-    ) -> Result<(), AppError> {
+    ) -> Result<Router, AppError> {
         let token = match &config.admin.token {
             Some(token) => token.expose().to_owned(),
             None => {
@@ -137,9 +170,7 @@ impl Parts {
                 token::open(&path).map_err(|source| AppError::Token { path, source })?
             }
         };
-        let addr = config.admin.addr;
-        let listener = TcpListener::bind(addr).await.map_err(|source| AppError::AdminAddr { addr, source })?;
-        let router = admin::router(AdminState {
+        Ok(admin::router(AdminState {
             rules: Arc::clone(&self.rules),
             scopes: Arc::clone(&self.scopes),
             journal: Arc::clone(&self.journal),
@@ -152,12 +183,12 @@ impl Parts {
             clock: self.clock.clone(),
             access: Access::new(&token, &config.admin.hosts),
             facts: self.facts(config),
-            ready,
+            ready: Arc::clone(ready),
+            upgrade: Arc::clone(&self.upgrade),
+            learned: Arc::clone(&self.learned),
+            ports: config.divert.ports.clone(),
             drain: drain.clone(),
-        });
-        admin::serve_unix(&state.admin_socket(), router.clone(), drain).await.map_err(AppError::Admin)?;
-        admin::serve_tcp(listener, router, drain);
-        Ok(())
+        }))
     }
 
     fn facts(&self, config: &Config) -> Facts {
@@ -166,8 +197,16 @@ impl Parts {
             environment: config.environment.as_ref().map(|environment| environment.as_str().to_owned()),
             netns: std::fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino()),
             upstream_ca: config.tls.upstream_ca.iter().map(|file| canonical(file)).collect(),
-            started_at: self.clock.now(),
+            pid: std::process::id(),
+            started_at: self.started_at,
         }
+    }
+
+    /// Writes what is still to be written, for good.
+    pub(super) async fn write_down(&self) {
+        self.rules.flush().await;
+        self.writer.flush().await;
+        self.store.close().await;
     }
 
     /// Looks every now and then at what scopes match, and whenever somebody has learned something.

@@ -10,10 +10,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::exit::{Exit, Failure, chain};
 use super::settings::{self, ConfigFile};
 use super::{Context, output, privilege};
-use crate::app::{AdminDoors, App, Options};
+use crate::app::{AdminDoors, App, Handed, Options};
 use crate::clock::Clock;
 use crate::config::{self, Config, Flags};
 use crate::divert::{Via, Way};
+use crate::handover::Predecessor;
 use crate::{paths, telemetry};
 
 #[derive(Debug, Args)]
@@ -35,11 +36,14 @@ pub(super) struct Arguments {
     /// Seed of rules with a percentage, so that a run can be repeated
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Take over from the agent that is on the other end of stdin: how an agent starts its successor
+    #[arg(long, hide = true)]
+    take_over: bool,
 }
 
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {
     settings::warn_of_unknown_variables(context);
-    let Arguments { file, admin, store, via, upstream_ca, seed } = arguments;
+    let Arguments { file, admin, store, via, upstream_ca, seed, take_over } = arguments;
     let config = settings::load(&file, &Flags { admin, store, via, upstream_ca, seed }, context)?;
     admit(&config, Path::new(paths::ENVIRONMENT_OVERRIDE))?;
     if let Via::Only(way @ (Way::Ebpf | Way::Netfilter)) = config.divert.via {
@@ -51,9 +55,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
     let state = settings::state_dir(context);
     let ready = ready_line(&config, &state);
     let store = settings::store_url(&config, &state);
-    let starting = App::start(Options { config, state, store, admin: AdminDoors::Open, clock: Clock::system() });
+    let options = Options { config, state, store, admin: AdminDoors::Open, clock: Clock::system() };
     let app = tokio::select! {
-        app = Box::pin(starting) => app.map_err(refused)?,
+        app = Box::pin(start(options, take_over)) => app?,
         () = ends.next() => return Ok(Exit::Done),
     };
     tracing::info!("on path by {}", app.on_path);
@@ -61,15 +65,58 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
         tracing::warn!("{warning}");
     }
     output::print(&ready)?;
-    supervisor::ready();
+    if !take_over {
+        // Systemd does not listen to a successor before its predecessor has named it, and that says the same.
+        supervisor::ready();
+    }
     let watchdog = supervisor::feed_watchdog();
-    ends.next().await;
-    supervisor::stopping();
+    let (app, handed) = serve(app, &mut ends).await;
     drop(watchdog);
+    let ending = async {
+        match handed {
+            Some(handed) => app.retire(handed).await,
+            None => app.stop().await,
+        }
+    };
     tokio::select! {
-        () = app.stop() => Ok(Exit::Done),
+        () = ending => Ok(Exit::Done),
         () = ends.next() => Err(Failure::failed("ended at once by a second signal; open connections were cut")),
     }
+}
+
+async fn start(options: Options, take_over: bool) -> Result<App, Failure> {
+    if !take_over {
+        return App::start(options).await.map_err(refused);
+    }
+    let predecessor = Predecessor::on_stdin()
+        .map_err(|error| Failure::because("--take-over is for an agent that another agent starts", &error))?;
+    App::take_over(options, predecessor).await.map_err(refused)
+}
+
+/// Until the agent is told to end, or another has taken over.
+async fn serve(mut app: App, ends: &mut Ends) -> (App, Option<Handed>) {
+    loop {
+        if ends.next_or_upgrade().await == Told::End {
+            break;
+        }
+        let handed = tokio::select! {
+            handed = Box::pin(app.hand_over()) => handed,
+            () = ends.next() => break,
+        };
+        match handed {
+            Ok(handed) => {
+                tracing::info!(pid = handed.pid, "handed over; the connections that are open here go on");
+                supervisor::succeeded_by(handed.pid);
+                return (app, Some(handed));
+            }
+            Err(error) => {
+                tracing::error!("the upgrade failed, this agent goes on: {}", chain(&error));
+                supervisor::upgrade_failed();
+            }
+        }
+    }
+    supervisor::stopping();
+    (app, None)
 }
 
 /// The guard: an agent must not appear where services have users.
@@ -92,21 +139,41 @@ fn ready_line(config: &Config, state: &paths::StateDir) -> String {
     format!("ready: admin API at unix:{} and http://{}", state.admin_socket().display(), config.admin.addr)
 }
 
-/// The signals that end the daemon.
+/// What a signal says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    End,
+    Upgrade,
+}
+
+/// The signals that end the daemon, or have it replaced.
 struct Ends {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Ends {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+
+    async fn next_or_upgrade(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::Upgrade,
         }
     }
 }

@@ -96,9 +96,16 @@ async fn accept_loop(served: Served, beating: Beating, cx: Arc<Context>) {
             () = cx.drain.started() => return admit_waiting(&served, &cx),
             () = served.closing.cancelled() => return admit_waiting(&served, &cx),
             _ = tick.tick() => if beating.is_due() { beat(&cx, limit) },
-            accepted = served.listener.accept() => match accepted {
-                Ok((stream, _)) => admit(stream, &served, &cx),
+            accepted = served.listener.accept(), if (cx.drain.running() as u64) < limit => match accepted {
+                Ok((stream, _)) => {
+                    admit(stream, &served, &cx);
+                    if cx.drain.running() as u64 >= limit {
+                        // A beat says when there is room again.
+                        cx.divert.rest();
+                    }
+                }
                 Err(error) => {
+                    cx.divert.rest();
                     tracing::warn!(%error, "accept failed");
                     sleep(RECOVERY).await;
                 }
@@ -124,9 +131,10 @@ fn beat(cx: &Context, limit: u64) {
     }
 }
 
-/// Nine tenths of what the descriptor limit allows.
+/// Nine tenths of what the descriptor limit allows beside what is open already. Connections beyond it wait to be accepted; a beat
+/// is missing then, so they are few.
 fn connection_limit() -> u64 {
-    descriptors::limit() / DESCRIPTORS_EACH * 9 / 10
+    (descriptors::limit().saturating_sub(descriptors::in_use()) / DESCRIPTORS_EACH * 9 / 10).max(1)
 }
 
 fn admit(stream: TcpStream, served: &Served, cx: &Arc<Context>) {

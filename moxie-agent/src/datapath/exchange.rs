@@ -3,6 +3,7 @@
 pub mod body;
 pub mod session;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -38,11 +39,27 @@ pub async fn serve(
     let io = TokioIo::new(stream);
     let served = if session.version == Version::HTTP_2 {
         let server = http2_server();
-        run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), ended(&session)).await
+        let ended = async {
+            tokio::select! {
+                () = session.cx.drain.started() => {}
+                () = session.link.closed() => {}
+            }
+        };
+        run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), ended).await
     } else {
         let server = http1_server(session.scheme);
         let connection = server.serve_connection(io, service).with_upgrades();
-        run(connection, |conn| conn.graceful_shutdown(), ended(&session)).await
+        let ended = async {
+            tokio::select! {
+                () = last_request(&session) => {}
+                () = session.link.closed() => {}
+            }
+        };
+        let close = |conn: Pin<&mut _>| {
+            http1::UpgradeableConnection::graceful_shutdown(conn);
+            session.last.told();
+        };
+        run(connection, close, ended).await
     };
     served.map_err(Error::Serve)
 }
@@ -61,11 +78,13 @@ fn http2_server() -> http2::Builder<TokioExecutor> {
     server
 }
 
-/// Completes when the agent drains or the destination closes its side.
-async fn ended(session: &Session) {
+/// The moment for an HTTP/1 connection to end while the agent drains: when its client has sent another request, so that the
+/// answer tells it that this was the last. A close between two exchanges could cross a request on its way.
+async fn last_request(session: &Session) {
+    session.cx.drain.started().await;
     tokio::select! {
-        () = session.cx.drain.started() => {}
-        () = session.link.closed() => {}
+        () = session.last.awaited() => {}
+        () = session.cx.drain.hurried() => {}
     }
 }
 
@@ -93,6 +112,9 @@ where
 
 async fn handle(request: Request<Incoming>, session: Arc<Session>) -> Result<Response<ResponseBody>, Failure> {
     session.asked();
+    if session.version != Version::HTTP_2 && session.cx.drain.has_started() {
+        session.last.request().await;
+    }
     let served = exchange(request, &session).await;
     if served.is_err() && session.version != Version::HTTP_2 {
         session.abort.request();
@@ -107,7 +129,14 @@ pub(super) async fn exchange(
 ) -> Result<Response<ResponseBody>, Failure> {
     let authority = authority(&request, session.scheme);
     let mut log = open_log(&request, &authority, session);
-    match decide(&request, &authority, session) {
+    let hit = loop {
+        match decide(&request, &authority, session) {
+            // Another agent may keep the counts by now: its last firing may be gone, and then the next rule is due.
+            Some(hit) if !session.cx.rules.confirm(&hit).await => {}
+            decided => break decided,
+        }
+    };
+    match hit {
         None => forward::exchange(request, session, log).await,
         Some(hit) => {
             session.cx.rules.fired(&hit.rule);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::scope::Caller;
@@ -35,6 +36,22 @@ impl<K: Eq + Hash + Clone> Expiring<K> {
         self.until.insert(key, Instant::now() + self.lasts);
     }
 
+    /// The members, each with how much longer it stays.
+    #[must_use]
+    pub fn members(&self) -> Vec<(K, Duration)> {
+        let now = Instant::now();
+        let left = |(key, until): (K, Instant)| Some((key, until.checked_duration_since(now)?));
+        self.until.iter().filter_map(left).collect()
+    }
+
+    /// Adds what another agent has learned, each for as long as is left.
+    pub fn receive(&self, members: Vec<(K, Duration)>) {
+        let now = Instant::now();
+        for (key, left) in members {
+            self.until.insert(key, now + left.min(self.lasts));
+        }
+    }
+
     /// Whether `key` is a member now.
     pub fn contains(&self, key: &K) -> bool {
         self.until.get(key).is_some_and(|until| until > Instant::now())
@@ -42,12 +59,16 @@ impl<K: Eq + Hash + Clone> Expiring<K> {
 }
 
 /// A kind of client: what can be told of a program that has been seen once and comes again as a new process.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Client {
-    scope: Option<String>,
-    container: Option<String>,
-    comm: Option<String>,
-    server_name: String,
+    /// Id of its scope.
+    pub scope: Option<String>,
+    /// As [`Caller::container`].
+    pub container: Option<String>,
+    /// As [`Caller::comm`].
+    pub comm: Option<String>,
+    /// Whom it calls.
+    pub server_name: String,
 }
 
 impl Client {
@@ -74,6 +95,37 @@ pub struct Learned {
     pub answered: Expiring<Client>,
     /// Destinations whose server speaks first.
     pub server_first: Expiring<SocketAddr>,
+}
+
+/// Everything learned, on its way from one agent to the next: with how much longer each stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lessons {
+    refused: Vec<(Client, Duration)>,
+    trusting: Vec<(Client, Duration)>,
+    answered: Vec<(Client, Duration)>,
+    server_first: Vec<(SocketAddr, Duration)>,
+}
+
+impl Learned {
+    /// What has been learned so far.
+    #[must_use]
+    pub fn lessons(&self) -> Lessons {
+        Lessons {
+            refused: self.refused.members(),
+            trusting: self.trusting.members(),
+            answered: self.answered.members(),
+            server_first: self.server_first.members(),
+        }
+    }
+
+    /// Learns what another agent has.
+    pub fn receive(&self, lessons: Lessons) {
+        self.refused.receive(lessons.refused);
+        self.trusting.receive(lessons.trusting);
+        self.answered.receive(lessons.answered);
+        self.server_first.receive(lessons.server_first);
+    }
 }
 
 impl Default for Learned {

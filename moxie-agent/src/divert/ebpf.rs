@@ -237,6 +237,10 @@ impl Divert for Ebpf {
         self.controls.is_enabled()
     }
 
+    fn retire(&self) {
+        self.sets.close();
+    }
+
     fn beat(&self) {
         if let Err(error) = self.controls.beat() {
             // The kernel half sees the beat missing and lets connections go direct.
@@ -244,6 +248,15 @@ impl Divert for Ebpf {
         }
         if let Some(log) = &self.log {
             lock(log).flush();
+        }
+    }
+
+    fn rest(&self) {
+        if let Err(error) = self.controls.rest() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "new connections are diverted though they cannot be served"
+            );
         }
     }
 

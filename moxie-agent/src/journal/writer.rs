@@ -64,6 +64,11 @@ impl Queue {
         self.arrived.notify_one();
     }
 
+    /// What waits now.
+    pub(super) fn waiting(&self) -> Vec<Record> {
+        self.lock().records.iter().cloned().collect()
+    }
+
     fn take(&self) -> Vec<Record> {
         let mut waiting = self.lock();
         let batch: Vec<_> = {

@@ -35,7 +35,7 @@ impl Dirty {
         }
     }
 
-    fn take(&self) -> HashSet<RuleId> {
+    pub(super) fn take(&self) -> HashSet<RuleId> {
         std::mem::take(&mut *self.lock())
     }
 
@@ -60,6 +60,9 @@ impl Book {
     /// Writes the counts of all marked rules; what the store does not take stays marked.
     pub(super) async fn write_counts(&self) -> Result<(), StoreError> {
         let _storing = self.storing.lock().await;
+        if self.tell_elsewhere() {
+            return Ok(());
+        }
         // Taken before the tallies are read: a firing in between marks its rule again.
         let marked = self.dirty.take();
         let shelf = self.shelf.load_full();

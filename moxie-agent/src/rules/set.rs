@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 use super::index::Index;
 use super::spec::MatchMode;
-use super::{Rule, draw};
+use super::{Rule, Taken, draw};
 use crate::scope::Caller;
 pub(super) use action::DEFAULT_MEDIA_TYPE;
 pub(super) use judge::Failure;
@@ -49,6 +49,8 @@ pub struct Request<'a> {
 pub struct Hit {
     /// The rule; its tally has been counted.
     pub rule: Arc<Rule>,
+    /// Where it was counted.
+    pub taken: Taken,
     /// Wait before the first byte of the answer.
     pub delay: Duration,
     /// What to do after the wait.
@@ -217,11 +219,8 @@ impl Prepared {
     /// Takes one count; `None` if another request took the last.
     fn fire(&self, now: Timestamp) -> Option<Hit> {
         let action = self.action.clone()?;
-        self.rule.tally.take(now).then(|| Hit {
-            rule: Arc::clone(&self.rule),
-            delay: self.rule.spec.response_delay,
-            action,
-        })
+        let taken = self.rule.tally.take(now)?;
+        Some(Hit { rule: Arc::clone(&self.rule), taken, delay: self.rule.spec.response_delay, action })
     }
 }
 

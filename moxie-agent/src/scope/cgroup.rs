@@ -237,6 +237,14 @@ pub fn processes(path: &Path) -> Result<Vec<u32>, CgroupError> {
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
+/// The processes in a cgroup and in those below it; what vanishes meanwhile is passed over.
+#[must_use]
+pub fn processes_below(top: &Path) -> Vec<u32> {
+    let below = children(top);
+    let own = processes(top).unwrap_or_default();
+    own.into_iter().chain(below.iter().flat_map(|child| processes_below(child))).collect()
+}
+
 /// Makes the directory; one that a dead process of the same id has left is made anew.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
 
 use super::cgroup;
 use super::spec::{Label, Mode};
@@ -17,7 +18,7 @@ const MODE_LABEL: &str = "moxie.mode";
 const RULES_LABEL: &str = "moxie.rules";
 
 /// A container, as its runtime tells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Its id, whole.
     pub id: String,
@@ -102,6 +103,18 @@ impl Containers {
             *known = map;
             is_new
         })
+    }
+
+    /// Everything that the runtimes have told so far, by the runtime's name.
+    pub(super) fn told(&self) -> Vec<(String, Container)> {
+        let known = self.known.load();
+        let of = |(runtime, containers): (&&'static str, &HashMap<String, Arc<Container>>)| {
+            containers
+                .values()
+                .map(|container| ((*runtime).to_owned(), Container::clone(container)))
+                .collect::<Vec<_>>()
+        };
+        known.by_runtime.iter().flat_map(of).collect()
     }
 
     /// Adds a container, or replaces what was known of it. False: nothing is new.

@@ -3,6 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
 
 use super::cgroup::{self, CgroupError, Hierarchy};
 
@@ -38,6 +41,14 @@ pub enum ProcessError {
 /// A process tree in its own cgroup. Dropping it moves everyone back and removes the cgroup.
 #[derive(Debug)]
 pub struct ProcessTree {
+    moved: Moved,
+    /// Another agent looks after it now.
+    is_released: AtomicBool,
+}
+
+/// What was done to a process tree, and is to be undone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Moved {
     path: PathBuf,
     /// Below which the cgroup was made; processes born since go there.
     parent: PathBuf,
@@ -61,7 +72,8 @@ impl ProcessTree {
         let path = parent.join(format!("{PREFIX}{pid}"));
         cgroup::make(&path)?;
         // From here on a failure undoes what was done, by dropping this.
-        let mut isolated = Self { path, parent, before: HashMap::new() };
+        let moved = Moved { path, parent, before: HashMap::new() };
+        let mut isolated = Self { moved, is_released: AtomicBool::new(false) };
         isolated.gather(pid, &hierarchy)?;
         Ok(isolated)
     }
@@ -69,13 +81,35 @@ impl ProcessTree {
     /// Its directory.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.moved.path
+    }
+
+    /// What another agent needs to look after it.
+    #[must_use]
+    pub fn moved(&self) -> &Moved {
+        &self.moved
+    }
+
+    /// A tree that another agent has isolated, and looks after until [`ProcessTree::keep`].
+    #[must_use]
+    pub fn receive(moved: Moved) -> Self {
+        Self { moved, is_released: AtomicBool::new(true) }
+    }
+
+    /// Another agent looks after it from now on: dropping this undoes nothing.
+    pub fn release(&self) {
+        self.is_released.store(true, Ordering::Release);
+    }
+
+    /// This agent looks after it from now on.
+    pub fn keep(&self) {
+        self.is_released.store(false, Ordering::Release);
     }
 
     /// Whoever is forked by a process that was moved is born in the new cgroup, so each round has fewer left to move.
     fn gather(&mut self, root: u32, hierarchy: &Hierarchy) -> Result<(), ProcessError> {
         for _ in 0..ROUNDS {
-            let inside: HashSet<u32> = cgroup::processes(&self.path)?.into_iter().collect();
+            let inside: HashSet<u32> = cgroup::processes(self.path())?.into_iter().collect();
             let outside: Vec<u32> = tree(root).into_iter().filter(|pid| !inside.contains(pid)).collect();
             if outside.is_empty() {
                 return Ok(());
@@ -84,13 +118,13 @@ impl ProcessTree {
                 self.take_in(pid, hierarchy, pid == root)?;
             }
         }
-        Err(ProcessError::Forking { pid: root, cgroup: self.parent.clone() })
+        Err(ProcessError::Forking { pid: root, cgroup: self.moved.parent.clone() })
     }
 
     fn take_in(&mut self, pid: u32, hierarchy: &Hierarchy, is_root: bool) -> Result<(), CgroupError> {
         let moved = hierarchy.of_process(pid).and_then(|before| {
-            cgroup::move_process(pid, &self.path)?;
-            self.before.insert(pid, before);
+            cgroup::move_process(pid, &self.moved.path)?;
+            self.moved.before.insert(pid, before);
             Ok(())
         });
         match moved {
@@ -103,12 +137,15 @@ impl ProcessTree {
 
 impl Drop for ProcessTree {
     fn drop(&mut self) {
-        for pid in cgroup::processes(&self.path).unwrap_or_default() {
-            let Some(before) = self.before.get(&pid) else { continue };
+        if self.is_released.load(Ordering::Acquire) {
+            return;
+        }
+        for pid in cgroup::processes(self.path()).unwrap_or_default() {
+            let Some(before) = self.moved.before.get(&pid) else { continue };
             // What cannot go back (its cgroup may be gone) goes to the parent below.
             let _ = cgroup::move_process(pid, before);
         }
-        cgroup::dissolve(&self.path, &self.parent);
+        cgroup::dissolve(&self.moved.path, &self.moved.parent);
     }
 }
 

@@ -4,6 +4,7 @@
 //! second, and as soon as a cgroup appears (`watch.rs`).
 
 mod entry;
+mod handover;
 mod reconcile;
 mod table;
 
@@ -27,6 +28,7 @@ use super::view::Scope;
 use super::{Caller, lock, systemd};
 use crate::divert::{Divert, DivertError, Origin};
 use entry::Entry;
+pub use handover::HandedTree;
 use table::Table;
 
 /// Why a scope cannot be had.

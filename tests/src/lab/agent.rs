@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::{Lab, Place, process};
@@ -27,6 +28,8 @@ pub struct Agent<'lab> {
     state: PathBuf,
     log: PathBuf,
     child: Child,
+    /// The process that is the agent now; the child's, until an upgrade.
+    pid: Pid,
     rest: Rest,
 }
 
@@ -97,16 +100,58 @@ impl Lab {
             .stdout(output.try_clone()?)
             .stderr(output);
         let child = process::spawn(&mut command)?;
-        // The socket is reached through the process, which may see mounts that this one does not.
-        let socket =
-            PathBuf::from(format!("/proc/{}/root", child.id())).join(state.join("admin.sock").strip_prefix("/")?);
-        let mut agent = Agent { lab: self, state: state.to_path_buf(), log, child, rest: Rest::unix(socket) };
+        let pid = process::pid(&child)?;
+        let rest = rest_of(pid, state)?;
+        let mut agent = Agent { lab: self, state: state.to_path_buf(), log, child, pid, rest };
         agent.await_ready()?;
         Ok(agent)
     }
 }
 
+/// The socket is reached through the process, which may see mounts that this one does not.
+fn rest_of(pid: Pid, state: &Path) -> Result<Rest> {
+    let socket = PathBuf::from(format!("/proc/{pid}/root")).join(state.join("admin.sock").strip_prefix("/")?);
+    Ok(Rest::unix(socket))
+}
+
 impl Agent<'_> {
+    /// Has the agent hand over to the program that is now in its place, and waits until that is the agent.
+    ///
+    /// # Errors
+    /// It does not become it.
+    pub fn upgrade(&mut self) -> Result<()> {
+        let old = self.pid;
+        self.signal(Signal::SIGHUP)?;
+        let new = wait::until("the new agent to answer", bounds::PROGRAM, || {
+            let Ok(reply) = self.rest.get("/api/v1/status") else { return Ok(None) };
+            let status = reply.json()?;
+            let pid = status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+            Ok(pid.filter(|pid| *pid != old && status["ready"] == true))
+        });
+        let new = new.with_context(|| self.logged())?;
+        self.pid = new;
+        self.rest = rest_of(new, &self.state)?;
+        Ok(())
+    }
+
+    /// The process that is the agent now.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        is_gone(self.pid)
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn logged(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     fn await_ready(&mut self) -> Result<()> {
         wait::until("the agent to be ready", bounds::SOON, || {
             if let Some(status) = self.child.try_wait()? {
@@ -154,7 +199,7 @@ impl Agent<'_> {
     pub fn visible(&self, file: &str) -> PathBuf {
         let inside = self.state.join(file);
         let relative = inside.strip_prefix("/").unwrap_or(&inside);
-        PathBuf::from(format!("/proc/{}/root", self.child.id())).join(relative)
+        PathBuf::from(format!("/proc/{}/root", self.pid)).join(relative)
     }
 
     /// What a `moxie` command is to find this agent by.
@@ -277,7 +322,7 @@ impl Agent<'_> {
     /// # Errors
     /// It is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill(process::pid(&self.child)?, signal)?)
+        Ok(kill(self.pid, signal)?)
     }
 
     /// Kills it and waits until it is gone.
@@ -285,9 +330,11 @@ impl Agent<'_> {
     /// # Errors
     /// It cannot be killed.
     pub fn kill(mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        self.signal(Signal::SIGKILL)?;
+        if process::pid(&self.child)? == self.pid {
+            self.child.wait()?;
+        }
+        wait::until("the agent to be gone", bounds::SOON, || Ok(is_gone(self.pid).then_some(())))
     }
 
     /// Asks it to end and waits.
@@ -302,7 +349,9 @@ impl Agent<'_> {
 
 impl Drop for Agent<'_> {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if process::pid(&self.child).is_ok_and(|pid| pid != self.pid) {
+            self.end_successor();
+        } else if matches!(self.child.try_wait(), Ok(None)) {
             // A test that passes does not show this.
             eprintln!("--- the agent's log:\n{}---", fs::read_to_string(&self.log).unwrap_or_default());
             // It may be stopped by a signal; killing works then too.
@@ -315,6 +364,29 @@ impl Drop for Agent<'_> {
             }
         }
     }
+}
+
+impl Agent<'_> {
+    /// It is no child of this process; the first agent may still be there for its connections.
+    fn end_successor(&mut self) {
+        if is_gone(self.pid) {
+            return;
+        }
+        // A test that passes does not show this.
+        eprintln!("--- the agents' log:\n{}---", self.logged());
+        let _ = self.signal(Signal::SIGTERM);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if wait::until("the agent to end", bounds::SOON, || Ok(is_gone(self.pid).then_some(()))).is_err() {
+            let _ = self.signal(Signal::SIGKILL);
+        }
+    }
+}
+
+/// Whether a process has ended, even if nobody has waited for it yet.
+fn is_gone(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('Z')))
 }
 
 /// A text field of an object.

@@ -8,6 +8,21 @@ pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// Another process is the agent now.
+pub(super) fn succeeded_by(pid: Option<u32>) {
+    if let Some(pid) = pid {
+        tell(&[NotifyState::MainPid(pid), NotifyState::Ready, NotifyState::Status("")]);
+    }
+}
+
+/// This process is the agent still.
+pub(super) fn upgrade_failed() {
+    tell(&[
+        NotifyState::Ready,
+        NotifyState::Status("the last upgrade failed, this agent goes on; `moxie status` says why"),
+    ]);
+}
+
 /// The agent drains.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Version;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::body::OnBreak;
 use crate::datapath::Context;
@@ -42,7 +44,35 @@ pub struct Session {
     pub(super) caller: Caller,
     pub(super) log: Arc<ConnectionLog>,
     pub(super) client: Client,
+    /// Ends an HTTP/1 connection of a draining agent.
+    pub(super) last: Last,
     asked: AtomicBool,
+}
+
+/// The last request of an HTTP/1 connection: its handler waits until the connection has been told that there will be no other,
+/// since only then the answer says so.
+#[derive(Debug, Default)]
+pub(super) struct Last {
+    came: Notify,
+    told: CancellationToken,
+}
+
+impl Last {
+    /// The handler has a request.
+    pub(super) async fn request(&self) {
+        self.came.notify_one();
+        self.told.cancelled().await;
+    }
+
+    /// The connection waits for one.
+    pub(super) async fn awaited(&self) {
+        self.came.notified().await;
+    }
+
+    /// The connection knows.
+    pub(super) fn told(&self) {
+        self.told.cancel();
+    }
 }
 
 impl Session {
@@ -58,7 +88,18 @@ impl Session {
         cx: &Arc<Context>,
     ) -> Arc<Self> {
         let caller = log.caller();
-        Arc::new(Self { cx: Arc::clone(cx), link, abort, scheme, version, caller, log, client, asked: false.into() })
+        Arc::new(Self {
+            cx: Arc::clone(cx),
+            link,
+            abort,
+            scheme,
+            version,
+            caller,
+            log,
+            client,
+            last: Last::default(),
+            asked: false.into(),
+        })
     }
 
     /// Called when the connection has ended: a client that never asked for anything has refused us.

@@ -64,6 +64,11 @@ impl Controls {
         lock(&self.element).write(|control| control.last_beat_ns = now)
     }
 
+    /// As if there had never been a beat.
+    pub(super) fn rest(&self) -> Result<(), DivertError> {
+        lock(&self.element).write(|control| control.last_beat_ns = 0)
+    }
+
     pub(super) fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
         let mut element = lock(&self.element);
         element.write(|control| control.enabled = enabled.into())?;

@@ -1,5 +1,6 @@
 //! The cgroup that the agent has to itself: the hook on it sees the agent's sockets and no one else's.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -20,12 +21,14 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// The cgroup the agent is in if it is alone there (a systemd service is), else one made below it.
+    /// The cgroup the agent is in if it is alone there (a systemd service is), else one made below it. An agent that takes over
+    /// is born in its predecessor's, and goes beside it.
     pub(super) fn settle(hierarchy: &Hierarchy) -> Result<Self, DivertError> {
         let current = hierarchy.of_process(std::process::id())?;
         if current != hierarchy.root() && is_alone(&current)? {
             return Ok(Self { path: current, before: None });
         }
+        let current = outside_homes(current);
         cgroup::sweep(&current, PREFIX);
         let path = current.join(format!("{PREFIX}{}", std::process::id()));
         cgroup::make(&path).map_err(refused)?;
@@ -45,6 +48,15 @@ impl Drop for Home {
         if let Some(before) = &self.before {
             cgroup::dissolve(&self.path, before);
         }
+    }
+}
+
+/// The cgroup around the agents' own ones.
+fn outside_homes(path: PathBuf) -> PathBuf {
+    let is_home = path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(PREFIX));
+    match path.parent() {
+        Some(around) if is_home => around.to_owned(),
+        _ => path,
     }
 }
 

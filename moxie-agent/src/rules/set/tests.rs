@@ -249,7 +249,7 @@ fn a_status_says_what_has_become_of_a_rule() {
     let rule = rule(0, &json!({"url": "a/b", "mock_count": 2, "ttl": "1h"}));
     let status = |now| view(&rule, now, &[]).status;
     assert_eq!((status(NOW), status(later)), (Status::Armed, Status::NoTraffic));
-    assert!(rule.tally.take(later));
+    assert!(rule.tally.take(later).is_some());
     assert_eq!(status(later), Status::Delivered);
     let seen = serde_json::to_value(view(&rule, later, &[])).expect("JSON");
     assert_eq!(
@@ -258,7 +258,7 @@ fn a_status_says_what_has_become_of_a_rule() {
     );
     assert_eq!((&seen["percentage"], &seen["status_code"], seen.get("warnings")), (&json!(100), &json!(200), None));
     RuleSpec::from_json(&seen, NOW).expect("a view can be imported");
-    assert!(rule.tally.take(later) && !rule.tally.take(later));
+    assert!(rule.tally.take(later).is_some() && rule.tally.take(later).is_none());
     assert_eq!(status(later), Status::Exhausted);
     assert_eq!(status(NOW + jiff::SignedDuration::from_hours(1)), Status::Expired);
 }

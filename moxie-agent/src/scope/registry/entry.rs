@@ -82,10 +82,21 @@ impl Entry {
     /// Moves the process tree of a target that is one.
     pub(super) fn isolate(&self) -> Result<(), ProcessError> {
         let Target::Pid(pid) = self.spec.target else { return Ok(()) };
-        let tree = ProcessTree::isolate(pid)?;
+        if lock(&self.tree).is_none() {
+            self.holds(ProcessTree::isolate(pid)?);
+        }
+        Ok(())
+    }
+
+    /// Its process tree is this one, moved already.
+    pub(super) fn holds(&self, tree: ProcessTree) {
         *lock(&self.directory) = Some(tree.path().to_owned());
         *lock(&self.tree) = Some(tree);
-        Ok(())
+    }
+
+    /// What `look` sees of its process tree, if it has one.
+    pub(super) fn tree<T>(&self, look: impl FnOnce(&ProcessTree) -> T) -> Option<T> {
+        lock(&self.tree).as_ref().map(look)
     }
 
     /// Undoes what was made for it; its places are off path.
