@@ -54,7 +54,7 @@ fn bytes(conn: &Sniffed, cx: &Context) -> Verdict {
         FirstBytes::Tls(hello) => tls(hello, conn, cx),
         FirstBytes::Http1(_) | FirstBytes::Http2(Some(_)) => clear(clear_authority(&conn.first), conn, cx),
         // It asks only after the server has spoken, so its host cannot be known yet.
-        FirstBytes::Http2(None) if cx.rules.current().is_armed_for(&conn.log.caller(), cx.clock.now()) => {
+        FirstBytes::Http2(None) if cx.rules.current().is_armed(&conn.log.caller(), cx.clock.now()) => {
             Verdict::Intercept(Reason::RuleCanName)
         }
         FirstBytes::Http2(None) => Verdict::Passthrough(Reason::NoRule),
@@ -90,7 +90,7 @@ fn tls(hello: &ClientHello, conn: &Sniffed, cx: &Context) -> Verdict {
 /// A client that a rule has answered is looked into for a while after the rule is spent, since what it does next is what its
 /// user wants to know. For every other client a spent rule changes nothing.
 fn named(authority: &str, caller: &Caller, client: &Client, cx: &Context) -> Verdict {
-    match cx.rules.current().naming_for(caller, authority, cx.clock.now()) {
+    match cx.rules.current().naming(authority, caller, cx.clock.now()) {
         Naming::Armed => Verdict::Intercept(Reason::RuleCanName),
         Naming::Spent if cx.learned.answered.contains(client) => Verdict::Intercept(Reason::RuleSpent),
         Naming::Spent | Naming::Unnamed => Verdict::Passthrough(Reason::NoRule),

@@ -70,10 +70,11 @@ pub async fn open(mut conn: Located, cx: &Context) -> Result<Located, Error> {
 fn may_be_answered(asked: &Asked, conn: &Located, cx: &Context) -> bool {
     let scheme = if asked.port == 80 { "http" } else { "https" };
     let authority = normal_authority(&format!("{}:{}", asked.url_host(), asked.port), scheme);
-    match cx.rules.current().naming(&authority, cx.clock.now()) {
+    let caller = conn.log.caller();
+    match cx.rules.current().naming(&authority, &caller, cx.clock.now()) {
         _ if !cx.divert.is_enabled() => false,
         Naming::Armed => true,
-        Naming::Spent => cx.learned.answered.contains(&Client::new(&conn.log.caller(), &authority)),
+        Naming::Spent => cx.learned.answered.contains(&Client::new(&caller, &authority)),
         Naming::Unnamed => false,
     }
 }

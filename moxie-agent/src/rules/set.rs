@@ -147,18 +147,12 @@ impl RuleSet {
     /// Whether some rule that could fire at `now` can name a request to `authority`.
     #[must_use]
     pub fn can_name(&self, authority: &str, now: Timestamp) -> bool {
-        self.naming(authority, now) == Naming::Armed
+        self.naming(authority, &Caller::default(), now) == Naming::Armed
     }
 
-    /// What the rules have to do with requests to `authority` (the connection-level question).
+    /// What the rules have to do with requests of `caller` to `authority` (the connection-level question).
     #[must_use]
-    pub fn naming(&self, authority: &str, now: Timestamp) -> Naming {
-        self.naming_for(&Caller::default(), authority, now)
-    }
-
-    /// The same for one caller: a container's label may leave it only some of the rules.
-    #[must_use]
-    pub fn naming_for(&self, caller: &Caller, authority: &str, now: Timestamp) -> Naming {
+    pub fn naming(&self, authority: &str, caller: &Caller, now: Timestamp) -> Naming {
         let text = format!("{authority}/");
         let mut urls = self.urls.walk();
         urls.read(&text);
@@ -173,15 +167,9 @@ impl RuleSet {
         named.map(|prepared| prepared.stand(now)).max().unwrap_or(Naming::Unnamed)
     }
 
-    /// Whether some rule could fire at `now` at all.
+    /// Whether some rule could fire for `caller` at `now` at all.
     #[must_use]
-    pub fn is_armed(&self, now: Timestamp) -> bool {
-        self.is_armed_for(&Caller::default(), now)
-    }
-
-    /// The same for one caller.
-    #[must_use]
-    pub fn is_armed_for(&self, caller: &Caller, now: Timestamp) -> bool {
+    pub fn is_armed(&self, caller: &Caller, now: Timestamp) -> bool {
         self.rules.iter().any(|prepared| caller.meets(&prepared.rule.spec.name) && prepared.is_live(now))
     }
 

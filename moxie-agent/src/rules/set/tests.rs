@@ -132,8 +132,10 @@ fn hosts_that_a_rule_can_name() {
     ] {
         assert!(!named(host), "{host}");
     }
-    assert!(set.is_armed(NOW));
-    assert!(!super::RuleSet::default().can_name("a", NOW) && !super::RuleSet::default().is_armed(NOW));
+    assert!(set.is_armed(&Caller::default(), NOW));
+    assert!(
+        !super::RuleSet::default().can_name("a", NOW) && !super::RuleSet::default().is_armed(&Caller::default(), NOW)
+    );
 }
 
 #[test]
@@ -284,11 +286,11 @@ fn a_caller_with_rules_of_its_own_meets_no_other() {
         rules: Some(names.iter().map(|name| (*name).to_owned()).collect()),
         ..Caller::default()
     };
-    let naming = |caller: &Caller, host: &str| set.naming_for(caller, host, NOW);
+    let naming = |caller: &Caller, host: &str| set.naming(host, caller, NOW);
     let (slow, none) = (meets(&["slow", "gone"]), meets(&[]));
     assert_eq!((naming(&slow, "a"), naming(&slow, "c")), (Naming::Armed, Naming::Unnamed));
     assert_eq!((naming(&none, "a"), naming(&Caller::default(), "c")), (Naming::Unnamed, Naming::Armed));
-    assert!(set.is_armed_for(&slow, NOW) && !set.is_armed_for(&none, NOW));
+    assert!(set.is_armed(&slow, NOW) && !set.is_armed(&none, NOW));
     let headers = HeaderMap::new();
     let fired = |caller: &Caller| set.decide(&request(&headers, caller), NOW).map(|hit| hit.rule.spec.name.clone());
     assert_eq!(fired(&slow).as_deref(), Some("slow"));

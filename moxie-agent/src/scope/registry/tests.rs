@@ -306,7 +306,7 @@ fn a_unit_is_on_path_whenever_and_wherever_it_runs() {
     let path = bench.below(&format!("system.slice/{name}"));
     bench.below(&format!("system.slice/{name}/worker"));
     bench.scopes.refresh();
-    assert_eq!(bench.attached(), [path.clone()]);
+    assert_eq!(bench.attached(), std::slice::from_ref(&path));
     let shown = bench.scope(&scope.id);
     assert_eq!((shown.path.as_ref(), shown.matches[0].unit.as_deref()), (Some(&path), Some(name.as_str())));
     assert_eq!(bench.scopes.caller(&origin(&path.join("worker"), 1)).scope, Some(scope.id.clone()));
@@ -334,11 +334,11 @@ fn two_scopes_share_a_cgroup_until_the_last_lets_go() {
     let (first, _) = bench.add(&path, Mode::Rules).unwrap();
     let second = bench.add_unit(&name);
     assert_ne!(first.id, second.id);
-    assert_eq!(bench.attached(), [path.clone()]);
+    assert_eq!(bench.attached(), std::slice::from_ref(&path));
     assert_eq!(bench.scopes.caller(&origin(&path, 1)).scope, Some(first.id.clone()), "the older one's");
     bench.scopes.remove(&first.id).unwrap();
     bench.scopes.refresh();
-    assert_eq!(bench.attached(), [path.clone()]);
+    assert_eq!(bench.attached(), std::slice::from_ref(&path));
     assert_eq!(bench.scopes.caller(&origin(&path, 1)).scope, Some(second.id.clone()));
     bench.scopes.remove(&second.id).unwrap();
     assert!(bench.attached().is_empty());
@@ -437,7 +437,7 @@ fn containers_are_matched_by_name_id_and_label_as_they_become_known() {
     assert!(matches!(refused, Err(ScopeError::Configured { .. })), "{refused:?}");
 
     bench.scopes.remove(&by_name.id).unwrap();
-    assert_eq!(bench.attached(), [itself_cgroup.clone()]);
+    assert_eq!(bench.attached(), std::slice::from_ref(&itself_cgroup));
     add(Target::Container(shop.id[..12].to_owned()));
     assert_eq!(bench.attached().len(), 2);
     let by_label = add(Target::Label(Label::parse("team").unwrap()));

@@ -68,31 +68,33 @@ async fn once(runtime: &dyn Runtime, scopes: &Arc<Scopes>) -> (RuntimeError, boo
     loop {
         let told = tokio::select! {
             change = changes.next() => match change {
-                Some(Ok(Change::Told(container))) => Ok(scopes.told(runtime.name(), container)),
-                Some(Ok(Change::Removed(key))) => Ok(scopes.told_removed(runtime.name(), &key)),
-                Some(Ok(Change::Touched(key))) => Ok(asked.push(ask(key, runtime, scopes))),
+                Some(Ok(change)) => Ok(Some(change)),
                 Some(Err(error)) => Err(error),
                 None => Err(RuntimeError::Ended { socket: runtime.socket().to_owned() }),
             },
             stranger = strangers.recv() => match stranger {
-                Ok(id) => Ok(asked.push(ask(id.to_string(), runtime, scopes))),
+                Ok(id) => Ok(Some(Change::Touched(id.to_string()))),
                 // More appeared than were asked for: all of them, then.
-                Err(RecvError::Lagged(_)) => runtime.list().await.map(|all| scopes.told_all(runtime.name(), all)),
+                Err(RecvError::Lagged(_)) => runtime.list().await.map(|all| {
+                    scopes.told_all(runtime.name(), all);
+                    None
+                }),
                 Err(RecvError::Closed) => std::future::pending().await,
             },
             Some(told) = asked.next() => told,
         };
-        if let Err(error) = told {
-            return (error, true);
+        match told {
+            Ok(Some(Change::Told(container))) => scopes.told(runtime.name(), container),
+            Ok(Some(Change::Touched(key))) => asked.push(ask(key, runtime)),
+            Ok(Some(Change::Removed(key))) => scopes.told_removed(runtime.name(), &key),
+            Ok(None) => {}
+            Err(error) => return (error, true),
         }
     }
 }
 
-async fn ask(key: String, runtime: &dyn Runtime, scopes: &Arc<Scopes>) -> Result<(), RuntimeError> {
-    if let Some(container) = runtime.find(&key).await? {
-        scopes.told(runtime.name(), container);
-    }
-    Ok(())
+async fn ask(key: String, runtime: &dyn Runtime) -> Result<Option<Change>, RuntimeError> {
+    Ok(runtime.find(&key).await?.map(Change::Told))
 }
 
 fn trouble(name: &str, error: &RuntimeError) -> String {
