@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use moxie_tests::lab::{Place, agent, origins, process};
 use moxie_tests::runtimes::{Containerd, Docker, IMAGE, Podman};
-use moxie_tests::{Agent, Lab, bounds, wait};
+use moxie_tests::systemd::Host;
+use moxie_tests::{Agent, Lab, Rest, bounds, wait};
 use serde_json::{Value, json};
 
 const PLAIN: &str = "http://plain.example/load";
@@ -339,5 +340,72 @@ fn containerds_containers_are_on_path_from_their_first_connect() -> Result<()> {
     ensure!(containerd.run("named", &[], &ask)?.stdout.contains("HTTP/1.1 429"), "opted in by name");
     ensure!(containerd.run("unnamed", &[], &ask)?.stdout.contains("HTTP/1.1 200"), "not opted in");
     ensure!(agent.stop()?.success(), "the agent ended badly");
+    Ok(())
+}
+
+/// An agent as a service of a real systemd, with a rule for [`PLAIN`].
+fn agent_on(host: &Host) -> Result<Rest> {
+    host.copy(&agent::program()?, "/usr/local/bin/moxie")?;
+    let run = "ExecStart=/usr/local/bin/moxie agent --state-dir /var/lib/under-test";
+    host.unit("under-test.service", &format!("[Service]\nType=notify\nEnvironment=MOXIE_ENVIRONMENT=test\n{run}\n"))?;
+    host.must(&["systemctl", "start", "under-test.service"])?;
+    let rest = Rest::unix(host.path("/var/lib/under-test/admin.sock"));
+    let reply = rest.post("/api/v1/rules", &json!({"url": "plain.example/load", "status_code": 429}))?;
+    ensure!(reply.status == 201, "{reply:?}");
+    Ok(rest)
+}
+
+#[test]
+fn a_real_systemds_units_are_on_path_from_their_first_connect_each_time_they_start() -> Result<()> {
+    let host = Host::boot()?;
+    let rest = agent_on(&host)?;
+    let scope = |spec: Value| -> Result<Value> {
+        let reply = rest.post("/api/v1/scopes", &spec)?;
+        ensure!(reply.status == 201, "{spec}: {reply:?}");
+        reply.json()
+    };
+    let call = format!("/usr/bin/curl -s -o /dev/null -w '%%{{http_code}} ' {PLAIN}");
+    let service = |name: &str, settings: &str| {
+        let run = format!("ExecStart=/bin/sh -c \"{call} >> /tmp/{name}.log\"");
+        host.unit(&format!("{name}.service"), &format!("[Unit]\n{settings}\n[Service]\nType=oneshot\n{run}\n"))
+    };
+    let log = |name: &str| fs::read_to_string(host.path(&format!("/tmp/{name}.log"))).unwrap_or_default();
+
+    let unknown = scope(json!({"unit": "nobody-knows"}))?;
+    ensure!(unknown["problem"].to_string().contains("systemd knows no unit nobody-knows.service"), "{unknown}");
+    service("shop", "")?;
+    let shop = scope(json!({"unit": "shop"}))?;
+    assert_eq!((&shop["problem"], &shop["path"]), (&Value::Null, &Value::Null));
+    for _ in 0..20 {
+        host.must(&["systemctl", "start", "shop.service"])?;
+    }
+    assert_eq!(log("shop"), "429 ".repeat(20), "each start's first connect is diverted");
+
+    service("other", "")?;
+    host.must(&["systemctl", "start", "other.service"])?;
+    assert_eq!(log("other"), "200 ", "nobody opted this one in");
+
+    // A slice, and a unit that runs on under another of its names.
+    host.unit("pay.slice", "[Slice]\n")?;
+    let run = "ExecStart=/bin/sleep 1000\nSlice=pay.slice";
+    host.unit("payd.service", &format!("[Service]\n{run}\n[Install]\nAlias=billing.service\n"))?;
+    host.must(&["systemctl", "enable", "payd.service"])?;
+    host.must(&["systemctl", "start", "payd.service"])?;
+    let slice = scope(json!({"unit": "pay.slice"}))?;
+    ensure!(slice["path"].to_string().contains("/pay.slice"), "{slice}");
+    let alias = scope(json!({"unit": "billing.service"}))?;
+    let first = alias["matches"][0]["unit"].clone();
+    assert_eq!(first, "payd.service", "{alias}");
+    host.must(&["systemctl", "restart", "payd.service"])?;
+    wait::until("the alias to be in again", bounds::SOON, || {
+        let all = rest.get("/api/v1/scopes")?.json()?;
+        let scopes = all["items"].as_array().cloned().unwrap_or_default();
+        let found = scopes.into_iter().find(|scope| scope["id"] == alias["id"]).context("gone")?;
+        Ok((found["matches"][0]["unit"] == "payd.service").then_some(()))
+    })?;
+
+    // The agent's own slice would come back to the agent without end.
+    let own = rest.post("/api/v1/scopes", &json!({"unit": "system.slice"}))?;
+    assert_eq!((own.status, own.json()?["code"].clone()), (422, json!("scope_refused")), "{own:?}");
     Ok(())
 }
