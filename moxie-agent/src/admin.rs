@@ -11,6 +11,7 @@ mod events;
 mod legacy;
 mod probes;
 pub mod problem;
+mod refusals;
 mod request;
 mod rules;
 pub mod scopes;
@@ -72,6 +73,8 @@ pub struct AdminState {
     pub journal: Arc<Journal>,
     /// What the agent counts of itself.
     pub metrics: Arc<Metrics>,
+    /// What connections have taught.
+    pub learned: Arc<Learned>,
     /// What followers are told.
     pub events: Events,
     /// The kill switch and the address lists.
@@ -90,8 +93,6 @@ pub struct AdminState {
     pub facts: Facts,
     /// Set once connections are accepted.
     pub ready: Arc<AtomicBool>,
-    /// What connections have taught.
-    pub learned: Arc<Learned>,
     /// Destination ports that are diverted.
     pub ports: PortSet,
     /// Why the last upgrade failed, if it did.
@@ -148,6 +149,7 @@ fn resources() -> (Router<Arc<AdminState>>, OpenApi) {
         .merge(divert::router())
         .merge(status::router())
         .merge(coverage::router())
+        .merge(refusals::router())
         .merge(probes::router())
         .merge(legacy::router())
         .split_for_parts();

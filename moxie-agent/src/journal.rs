@@ -260,6 +260,10 @@ pub struct Connection {
 pub struct Filter {
     /// Only records of this scope.
     pub scope: Option<String>,
+    /// Only records of this container, by its name, its whole id, or at least the first eight digits of that.
+    pub container: Option<String>,
+    /// Only records of this unit.
+    pub unit: Option<String>,
     /// Only exchanges that this rule fired for (no connection is one, here and in every filter of exchanges).
     pub rule_id: Option<String>,
     /// Only exchanges with this outcome.

@@ -41,13 +41,13 @@ pub const CAPABILITIES: [Capability; 6] = [
     Capability {
         name: "CAP_SYS_ADMIN",
         bit: 21,
-        needed_for: "callers' network namespaces, the mount namespace of `moxie run`, and the same before Linux 5.8",
+        needed_for: "entering the network namespaces of callers; loading and attaching before Linux 5.8",
     },
     Capability { name: "CAP_PERFMON", bit: 38, needed_for: "what the verifier asks of the kernel half" },
     Capability {
         name: "CAP_SYS_PTRACE",
         bit: 19,
-        needed_for: "looking at callers and their network namespaces, which /proc shows of other users' processes to no one else",
+        needed_for: "looking at callers and their namespaces where `/proc` hides other users' processes",
     },
     Capability { name: "CAP_DAC_READ_SEARCH", bit: 2, needed_for: "reading roots that a service keeps to itself" },
 ];
@@ -125,6 +125,7 @@ mod tests {
 
     const UNIT: &str = include_str!("../../systemd/moxie.service");
     const TMPFILES: &str = include_str!("../../systemd/moxie.tmpfiles.conf");
+    const GUIDE: &str = include_str!("../../docs/guide/install.md");
     const SYSUSERS: &str = include_str!("../../systemd/moxie.sysusers.conf");
 
     fn setting<'a>(name: &str) -> Option<&'a str> {
@@ -135,6 +136,13 @@ mod tests {
     fn the_unit_grants_exactly_the_capabilities_named_here() {
         let names: Vec<&str> = CAPABILITIES.iter().map(|capability| capability.name).collect();
         assert_eq!(setting("CapabilityBoundingSet").map(|set| set.split(' ').collect()), Some(names));
+    }
+
+    #[test]
+    fn the_guide_says_what_each_capability_is_for() {
+        let row = |capability: &Capability| format!("| `{}` | {} |", capability.name, capability.needed_for);
+        let said: Vec<&str> = GUIDE.lines().filter(|line| line.starts_with("| `CAP")).collect();
+        assert_eq!(said, CAPABILITIES.iter().map(row).collect::<Vec<_>>());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use moxie_tests::lab::{Place, agent, origins, process};
-use moxie_tests::runtimes::{Docker, IMAGE};
+use moxie_tests::runtimes::{Containerd, Docker, IMAGE, Podman};
 use moxie_tests::{Agent, Lab, bounds, wait};
 use serde_json::{Value, json};
 
@@ -171,13 +171,14 @@ fn the_command_line_opts_in_by_unit_and_says_what_it_matches() -> Result<()> {
     Ok(())
 }
 
-/// An agent that asks `docker`, with a rule that always answers 429 for what containers call: they have no names for hosts.
-fn always_429_for<'lab>(lab: &'lab Lab, docker: &Docker<'_>) -> Result<(Agent<'lab>, String)> {
-    let agent = lab.agent_with(&docker.settings())?;
+/// An agent with `settings`, and with a rule that always answers 429 for what containers call: they have no names for hosts.
+fn always_429_for<'lab>(lab: &'lab Lab, settings: &str) -> Result<(Agent<'lab>, String)> {
+    let agent = lab.agent_with(settings)?;
     let address = origins::place("plain.example")?.address;
     agent.rule(&json!({"url": format!("{address}/load"), "status_code": 429, "name": "busy"}))?;
     let ask = format!("GET /load HTTP/1.1\\r\\nHost: {address}\\r\\nConnection: close\\r\\n\\r\\n");
-    Ok((agent, format!("echo -ne '{ask}' | nc -w 5 {address} 80")))
+    // A client that closes its half at once may find the stand-in gone before it answers.
+    Ok((agent, format!("(echo -ne '{ask}'; sleep 0.3) | nc -w 5 {address} 80")))
 }
 
 /// A container's whole life: its entrypoint's first act is one call. What it was answered.
@@ -194,7 +195,7 @@ fn first_call(docker: &Docker<'_>, call: &str, options: &[&str]) -> Result<Strin
 fn a_labelled_container_is_on_path_from_its_first_connect_on_every_network() -> Result<()> {
     let lab = Lab::new()?;
     let docker = Docker::start(&lab)?;
-    let (agent, ask) = always_429_for(&lab, &docker)?;
+    let (agent, ask) = always_429_for(&lab, &docker.settings())?;
     docker.done(&["network", "create", "--internal", "--subnet", "192.0.2.0/24", "inside"])?;
     let mut calls = 0;
     for (network, starts) in [("host", 3), ("none", 5), ("inside", 20)] {
@@ -212,6 +213,16 @@ fn a_labelled_container_is_on_path_from_its_first_connect_on_every_network() -> 
     assert_eq!((&caller["container"], &caller["image"]), (&json!("shop-inside-19"), &json!(IMAGE)));
     assert_eq!(caller["container_id"].as_str().map(str::len), Some(64));
     assert_eq!((&caller["comm"], &caller["scope"]), (&json!("nc"), &json!("configured-label")));
+    for (names, status) in [("busy,other", "429"), ("other", "200"), ("", "200")] {
+        let rules = format!("moxie.rules={names}");
+        let options = ["--network", "host", "--label", "moxie.intercept=true", "--label", &rules];
+        let answer = first_call(&docker, &ask, &options)?;
+        ensure!(answer.starts_with(status), "{rules}: {answer}");
+    }
+    let of_one = agent.list("/api/v1/exchanges?container=shop-inside-3")?;
+    assert_eq!(of_one.len(), 1, "{of_one:?}");
+    let id = agent::text(&of_one[0]["caller"], "container_id")?;
+    assert_eq!(agent.list(&format!("/api/v1/exchanges?container={}", &id[..12]))?, of_one);
     let unlabelled = first_call(&docker, &ask, &["--network", "host"])?;
     ensure!(unlabelled.starts_with("200"), "nobody opted this one in: {unlabelled}");
     ensure!(
@@ -226,7 +237,7 @@ fn a_labelled_container_is_on_path_from_its_first_connect_on_every_network() -> 
 fn containers_are_opted_in_by_name_id_and_label_while_they_run_and_by_name_before() -> Result<()> {
     let lab = Lab::new()?;
     let mut docker = Docker::start(&lab)?;
-    let (agent, ask) = always_429_for(&lab, &docker)?;
+    let (agent, ask) = always_429_for(&lab, &docker.settings())?;
     let start = |name: &str| {
         let label = format!("team={name}-team");
         let options = ["run", "--detach", "--network", "host", "--name", name, "--label", &label];
@@ -277,6 +288,56 @@ fn containers_are_opted_in_by_name_id_and_label_while_they_run_and_by_name_befor
     ensure!(call(&docker, "three")?, "still opted in");
     docker.done(&["rm", "--force", "three"])?;
     await_matches(&agent, &by_label["id"], 0)?;
+    ensure!(agent.stop()?.success(), "the agent ended badly");
+    Ok(())
+}
+
+#[test]
+fn podmans_containers_are_on_path_within_a_second_of_their_start() -> Result<()> {
+    let lab = Lab::new()?;
+    let podman = Podman::start(&lab)?;
+    let (agent, ask) = always_429_for(&lab, &podman.settings())?;
+    // Podman tells of a container when its log of events is read, which may be after its start.
+    let ask = format!("sleep 1; {ask}");
+    let labelled = "--label=moxie.intercept=true";
+    wait::until("podman to be listened to", bounds::PROGRAM, || {
+        Ok(podman.run(&["--rm", labelled], &ask)?.stdout.contains("HTTP/1.1 429").then_some(()))
+    })
+    .with_context(|| format!("{:?}", agent.rest().get("/api/v1/status")))?;
+    for number in 0..5 {
+        let done = podman.run(&[&format!("--name=pod-{number}"), labelled], &ask)?;
+        ensure!(done.stdout.contains("HTTP/1.1 429"), "start {number}: {done:?}");
+    }
+    let caller =
+        agent.record("/api/v1/exchanges", |record| record["caller"]["container"] == "pod-4")?["caller"].clone();
+    assert_eq!(caller["container_id"].as_str().map(str::len), Some(64));
+    add(&agent, &json!({"container": "named"}))?;
+    let done = podman.run(&["--name=named"], &ask)?;
+    ensure!(done.stdout.contains("HTTP/1.1 429"), "{done:?}");
+    let done = podman.run(&["--name=unnamed"], &ask)?;
+    ensure!(done.stdout.contains("HTTP/1.1 200"), "{done:?}");
+    ensure!(agent.stop()?.success(), "the agent ended badly");
+    Ok(())
+}
+
+#[test]
+fn containerds_containers_are_on_path_from_their_first_connect() -> Result<()> {
+    let lab = Lab::new()?;
+    let containerd = Containerd::start(&lab)?;
+    let (agent, ask) = always_429_for(&lab, &containerd.settings())?;
+    for number in 0..10 {
+        let name = format!("web-{number}");
+        let done = containerd.run(&name, &["--label", "moxie.intercept=true"], &ask)?;
+        ensure!(done.stdout.contains("HTTP/1.1 429"), "start {number}: {done:?}");
+    }
+    let caller = agent.record("/api/v1/exchanges", |record| record["status"] == 429)?["caller"].clone();
+    assert_eq!((&caller["container"], &caller["container_id"]), (&json!("web-9"), &json!("web-9")));
+    let labels = ["--label", "moxie.intercept=true", "--label", "moxie.rules=other"];
+    let done = containerd.run("spared", &labels, &ask)?;
+    ensure!(done.stdout.contains("HTTP/1.1 200"), "{done:?}");
+    add(&agent, &json!({"container": "named"}))?;
+    ensure!(containerd.run("named", &[], &ask)?.stdout.contains("HTTP/1.1 429"), "opted in by name");
+    ensure!(containerd.run("unnamed", &[], &ask)?.stdout.contains("HTTP/1.1 200"), "not opted in");
     ensure!(agent.stop()?.success(), "the agent ended badly");
     Ok(())
 }

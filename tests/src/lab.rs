@@ -30,6 +30,9 @@ use namespace::{Mounts, Network};
 /// Address of the clients' and the agent's side of the cable.
 pub const APP_ADDRESS: &str = "198.51.100.2";
 
+/// Where the lab's programs are looked for.
+pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+
 /// Namespaces, cgroups and stand-ins of one test. Whatever runs in it is killed when it is dropped.
 #[derive(Debug)]
 pub struct Lab {
@@ -109,12 +112,20 @@ impl Lab {
     /// # Errors
     /// The place cannot be opened.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>, place: Place) -> Result<Command> {
+        let mut command = self.bare_command(program, place)?;
+        trust(&mut command, &self.trusted());
+        Ok(command)
+    }
+
+    /// Like [`Lab::command`], with nothing in its environment that names roots.
+    ///
+    /// # Errors
+    /// The place cannot be opened.
+    pub fn bare_command(&self, program: impl AsRef<std::ffi::OsStr>, place: Place) -> Result<Command> {
         let mut command = Command::new(program);
-        let trusted = self.trusted();
-        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin").env("HOME", self.files());
+        command.env_clear().env("PATH", PATH).env("HOME", self.files());
         // The programs of this crate share a module, which must leave nothing beside itself.
         command.env("PYTHONDONTWRITEBYTECODE", "1");
-        trust(&mut command, &trusted);
         tell(&mut command, place)?;
         let door = self.cgroups.door(place)?;
         process::settle(&mut command, door, self.mounts.file(), self.app.file())?;

@@ -3,7 +3,9 @@
 //! A test makes a [`Lab`], starts an [`Agent`](lab::agent::Agent) in it, runs clients and asks the stand-ins what they saw.
 //! Everything that a lab makes is gone when it is dropped, also after a panic or Ctrl-C.
 
+pub mod clients;
 pub mod lab;
+pub mod podman;
 pub mod programs;
 pub mod rest;
 pub mod runtimes;

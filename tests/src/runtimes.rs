@@ -83,7 +83,7 @@ impl<'lab> Docker<'lab> {
     /// The settings of an agent that asks this daemon and no other runtime.
     #[must_use]
     pub fn settings(&self) -> String {
-        format!("[scopes]\ndocker = \"{}\"\npodman = \"\"\n", self.socket().display())
+        format!("[scopes]\ndocker = \"{}\"\npodman = \"\"\ncontainerd = \"\"\n", self.socket().display())
     }
 
     /// Starts the daemon again, or for the first time.
@@ -174,5 +174,145 @@ impl Drop for Docker<'_> {
             Ok((fs::remove_dir(&parent).is_ok() || !parent.exists()).then_some(()))
         });
         sweep::other_cgroups(&self.name);
+    }
+}
+
+/// A Podman whose service talks like Docker; its containers go when it is dropped.
+#[derive(Debug)]
+pub struct Podman<'lab> {
+    lab: &'lab Lab,
+    _service: Running,
+}
+
+impl<'lab> Podman<'lab> {
+    /// Starts its service.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(lab: &'lab Lab) -> Result<Self> {
+        let socket = format!("unix://{}", lab.files().join("podman.sock").display());
+        let service = Running::start(Self::base(lab, &["system", "service", "--time=0", &socket])?)?;
+        let up = || Ok(lab.files().join("podman.sock").exists().then_some(()));
+        wait::until("podman's service", bounds::PROGRAM, up)?;
+        Ok(Self { lab, _service: service })
+    }
+
+    /// The settings of an agent that asks this Podman and no other runtime.
+    #[must_use]
+    pub fn settings(&self) -> String {
+        let socket = self.lab.files().join("podman.sock");
+        format!("[scopes]\ndocker = \"\"\npodman = \"{}\"\ncontainerd = \"\"\n", socket.display())
+    }
+
+    fn base(lab: &Lab, arguments: &[&str]) -> Result<Command> {
+        let files = lab.files();
+        let mut command = lab.command("podman", Place::Outside)?;
+        for (option, directory) in [("--root", "pod/graph"), ("--runroot", "pod/run"), ("--tmpdir", "pod/tmp")] {
+            command.arg(option).arg(files.join(directory));
+        }
+        // On a host with both versions of cgroups crun gives up; runc, which comes with Docker, does not.
+        command.args(["--cgroup-manager=cgroupfs", "--storage-driver=vfs", "--events-backend=file", "--runtime=runc"]);
+        command.args(arguments);
+        Ok(command)
+    }
+
+    /// A container in the lab's own network namespace that runs `script`; with options of `podman run`.
+    ///
+    /// # Errors
+    /// It cannot be started or does not end.
+    pub fn run(&self, options: &[&str], script: &str) -> Result<Finished> {
+        let root = root(self.lab)?;
+        let place = self.lab.cgroup(Place::Outside);
+        let name = place.parent().and_then(Path::file_name).context("a lab without a name")?;
+        let parent = format!("--cgroup-parent=/{}/podman", name.to_string_lossy());
+        let mut command = Self::base(
+            self.lab,
+            &["run", "--network=host", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", &parent],
+        )?;
+        command.args(options).arg("--rootfs").arg(root).args(["sh", "-c", script]);
+        process::run(command)
+    }
+}
+
+impl Drop for Podman<'_> {
+    fn drop(&mut self) {
+        if let Ok(remove) = Self::base(self.lab, &["rm", "--all", "--force", "--time=0"]) {
+            let _ = process::run(remove);
+        }
+        forget(self.lab);
+    }
+}
+
+/// A containerd without anything above it.
+#[derive(Debug)]
+pub struct Containerd<'lab> {
+    lab: &'lab Lab,
+    _daemon: Running,
+}
+
+impl<'lab> Containerd<'lab> {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(lab: &'lab Lab) -> Result<Self> {
+        let files = lab.files();
+        let settings = files.join("containerd.toml");
+        fs::write(&settings, "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n")?;
+        let log = File::create(files.join("containerd.log"))?;
+        let mut command = lab.command("containerd", Place::Outside)?;
+        command.arg("--config").arg(&settings).arg("--address").arg(files.join("containerd.sock"));
+        command.arg("--root").arg(files.join("containerd")).arg("--state").arg(files.join("containerd-state"));
+        command.stdout(log.try_clone()?).stderr(log);
+        let started = Self { lab, _daemon: Running::start_as_is(command)? };
+        wait::until("containerd", bounds::PROGRAM, || Ok(started.ctr(&["version"])?.status.success().then_some(())))
+            .with_context(|| fs::read_to_string(files.join("containerd.log")).unwrap_or_default())?;
+        Ok(started)
+    }
+
+    /// The settings of an agent that asks this containerd and no other runtime.
+    #[must_use]
+    pub fn settings(&self) -> String {
+        let socket = self.lab.files().join("containerd.sock");
+        format!("[scopes]\ndocker = \"\"\npodman = \"\"\ncontainerd = \"{}\"\n", socket.display())
+    }
+
+    /// Its client.
+    ///
+    /// # Errors
+    /// It cannot be started or does not end.
+    pub fn ctr(&self, arguments: &[&str]) -> Result<Finished> {
+        let mut command = self.lab.command("ctr", Place::Outside)?;
+        command.arg("--address").arg(self.lab.files().join("containerd.sock")).args(arguments);
+        process::run(command)
+    }
+
+    /// A container called `name` in the lab's own network namespace that runs `script`; with options of `ctr run`.
+    ///
+    /// # Errors
+    /// It cannot be started or does not end.
+    pub fn run(&self, name: &str, options: &[&str], script: &str) -> Result<Finished> {
+        let root = root(self.lab)?;
+        let place = self.lab.cgroup(Place::Outside);
+        let parent = place.parent().and_then(Path::file_name).context("a lab without a name")?;
+        let cgroup = format!("/{}/ctr/{name}", parent.to_string_lossy());
+        let fifos = self.lab.files().join("fifos");
+        let (root, fifos) = (root.to_string_lossy(), fifos.to_string_lossy());
+        let fixed = ["run", "--rm", "--net-host", "--cgroup", &cgroup, "--fifo-dir", &fifos, "--rootfs"];
+        self.ctr(&[&fixed[..], options, &[&root, name, "/bin/sh", "-c", script]].concat())
+    }
+}
+
+impl Drop for Containerd<'_> {
+    fn drop(&mut self) {
+        forget(self.lab);
+    }
+}
+
+/// Removes what runtimes have made for a lab in the hierarchies of cgroup version 1.
+fn forget(lab: &Lab) {
+    let place = lab.cgroup(Place::Outside);
+    if let Some(name) = place.parent().and_then(Path::file_name) {
+        sweep::other_cgroups(&name.to_string_lossy());
     }
 }

@@ -21,6 +21,7 @@ mod image;
 
 use container::Container;
 use daemon::Daemon;
+pub use image::Image;
 
 /// Where the host's clients find the certificate of the lab's authority.
 pub const AUTHORITY: &str = "/usr/local/share/ca-certificates/lab.crt";
@@ -45,13 +46,21 @@ impl Host {
     /// # Errors
     /// What the system refused; a test that gets this error fails with it.
     pub fn boot() -> Result<Self> {
+        Self::boot_from(Image::Small)
+    }
+
+    /// Like [`Host::boot`], with more installed.
+    ///
+    /// # Errors
+    /// As [`Host::boot`].
+    pub fn boot_from(image: Image) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "the lab boots a host in a container, so it needs root");
         sweep::stale();
         sweep::on_interrupt();
         let name = sweep::name();
         let files = Files::create(&name)?;
         let daemon = Daemon::start(&name, files.path())?;
-        let image = image::ensure(&daemon)?;
+        let image = image::ensure(&daemon, image)?;
         let container = Container::start(&daemon, &image)?;
         let net = Network::create(format!("{name}-net"))?;
         let app = Network::adopt(format!("{name}-app"), container.pid())?;

@@ -4,6 +4,7 @@ mod bench;
 mod command;
 mod demo;
 mod openapi;
+mod package;
 mod setup;
 mod test;
 mod tidy;
@@ -36,6 +37,8 @@ enum Verb {
     Tidy,
     /// Refresh docs/openapi.json from the code
     Openapi,
+    /// A Debian package, and a tarball with a static program
+    Package(package::Options),
     /// Benchmarks
     Bench(bench::Options),
 }
@@ -59,6 +62,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Vm(options) => vm::run(&options),
         Verb::Tidy => tidy::run(),
         Verb::Openapi => openapi::refresh(),
+        Verb::Package(options) => package::run(&options),
         Verb::Bench(options) => bench::run(&options),
     }
 }

@@ -40,6 +40,20 @@ const PACKAGES: &[Package] = &[
     package("python3-requests"),
     package("python3-httpx"),
     package("python3-venv"),
+    // One client of each kind that reads roots in a way of its own, and containers to run them in.
+    package("python3-aiohttp"),
+    unless("go", "golang-go"),
+    unless("javac", "openjdk-17-jdk-headless"),
+    unless("ruby", "ruby"),
+    unless("php", "php-cli"),
+    package("php-curl"),
+    unless("wget", "wget"),
+    unless("git", "git"),
+    unless("perl", "perl"),
+    package("libwww-perl"),
+    package("liblwp-protocol-https-perl"),
+    unless("podman", "podman"),
+    unless("runc", "runc"),
     // Other kernels in virtual machines, with this host's programs inside.
     unless("qemu-system-x86_64", "qemu-system-x86"),
     unless("depmod", "kmod"),
@@ -47,13 +61,20 @@ const PACKAGES: &[Package] = &[
     package("busybox-static"),
     // A booted systemd, and the package on it.
     unless("dockerd", "docker.io"),
+    unless("podman", "podman"),
     unless("debootstrap", "debootstrap"),
+    unless("systemd-analyze", "systemd"),
+    unless("lintian", "lintian"),
+    unless("dpkg-shlibdeps", "dpkg-dev"),
 ];
 
 /// The linker of the kernel's half: command line, and where LLVM is.
 const LINKER: [&str; 8] =
     ["install", "bpf-linker", "--version", "0.13.0", "--no-default-features", "--features", "llvm-22", "--locked"];
 const LLVM: &str = "/usr/lib/llvm-22";
+
+/// What makes the Debian package.
+const CARGO_DEB: [&str; 5] = ["install", "cargo-deb", "--version", "3.8.0", "--locked"];
 
 /// The checker of the admin API, in an environment of its own.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
@@ -72,11 +93,22 @@ pub(crate) fn run() -> Result<()> {
         println!("setup: {}", command::line(&linker));
         command::show(linker)?;
     }
+    packaging()?;
     if !Path::new(SCHEMATHESIS_HOME).join("bin/schemathesis").is_file() {
         println!("setup: installing {SCHEMATHESIS} into {SCHEMATHESIS_HOME}");
         install_schemathesis()?;
     }
     Ok(())
+}
+
+/// Installs what only packing needs besides.
+pub(crate) fn packaging() -> Result<()> {
+    if command::is_installed("cargo-deb") {
+        return Ok(());
+    }
+    let install = cargo(&CARGO_DEB);
+    println!("setup: {}", command::line(&install));
+    command::show(install)
 }
 
 /// Whether the kernel's half can be built here, as far as can be told without building it.
@@ -101,8 +133,9 @@ fn missing_packages() -> Result<Vec<&'static str>> {
 fn elsewhere(wanted: &[&str]) -> Result<Vec<&'static str>> {
     let built_elsewhere = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev", "libpolly-22-dev", "libzstd-dev"];
     let clients: Vec<&str> = wanted.iter().copied().filter(|name| !built_elsewhere.contains(name)).collect();
-    if command::is_installed("bpf-linker") && clients.iter().all(|name| name.starts_with("python3")) {
-        println!("setup: not Debian; taking it that Python has the modules requests and httpx");
+    let is_module = |name: &&str| ["python3", "php-curl", "lib"].iter().any(|kind| name.starts_with(kind));
+    if command::is_installed("bpf-linker") && clients.iter().all(is_module) {
+        println!("setup: not Debian; taking it that these modules are there: {}", clients.join(" "));
         return Ok(Vec::new());
     }
     bail!(

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::openapi;
 
+mod exposure;
 mod repeated;
 mod source;
 
@@ -29,6 +30,7 @@ pub(crate) fn run() -> Result<()> {
     findings.extend(source::stages(&files));
     findings.extend(repeated::migrations(&files));
     findings.extend(repeated::paths(&files));
+    findings.extend(exposure::check()?);
     findings.extend(description()?);
     for long in source::long(&files) {
         println!("note: {long}");

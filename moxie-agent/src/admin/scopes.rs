@@ -239,7 +239,7 @@ fn read_target(name: &str, value: &Value) -> Result<Target, String> {
         "cgroup" => text().map(|path| Target::Cgroup(path.into())).ok_or_else(|| "write a path as a string".into()),
         "unit" => UnitName::parse(text().unwrap_or_default()).map(Target::Unit),
         "container" => {
-            let named = text().filter(|name| !name.contains('/')).map(|name| Target::Container(name.into()));
+            let named = text().filter(|name| !name.starts_with('/') && !name.contains(char::is_whitespace)).map(|name| Target::Container(name.into()));
             named.ok_or_else(|| "write a container's name or id, such as \"shop\"".into())
         }
         "label" => Label::parse(text().unwrap_or_default()).map(Target::Label),

@@ -26,6 +26,7 @@ use tower::ServiceExt;
 
 use super::{Access, AdminState, Door, Facts, router};
 use crate::clock::Clock;
+use crate::datapath::learned::Learned;
 use crate::divert::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, Terms};
 use crate::drain::Drain;
 use crate::events::Events;
@@ -91,6 +92,7 @@ struct Agent {
     rules: Arc<RuleBook>,
     scopes: Arc<Scopes>,
     store: Arc<dyn Store>,
+    learned: Arc<Learned>,
     ready: Arc<AtomicBool>,
     drain: Drain,
 }
@@ -106,11 +108,13 @@ async fn agent_with(store: Arc<dyn Store>) -> Agent {
     let journal = Arc::new(Journal::new(1 << 20, events.clone()));
     let scopes = Arc::new(Scopes::new(Arc::clone(&divert)));
     let (ready, drain) = (Arc::new(AtomicBool::new(true)), Drain::new());
+    let learned: Arc<Learned> = Arc::default();
     let state = AdminState {
         rules: Arc::clone(&rules),
         scopes: Arc::clone(&scopes),
         journal: Arc::clone(&journal),
         metrics: Arc::new(Metrics::default()),
+        learned: Arc::clone(&learned),
         events,
         switchboard: Arc::new(Switchboard::open(Arc::clone(&divert), None, AddressLists::default()).0),
         divert,
@@ -128,11 +132,10 @@ async fn agent_with(store: Arc<dyn Store>) -> Agent {
         access: Access::new(TOKEN, &["moxie.test".into()]),
         ready: Arc::clone(&ready),
         upgrade: Arc::default(),
-        learned: Arc::default(),
         ports: crate::divert::PortSet::default(),
         drain: drain.clone(),
     };
-    Agent { router: router(state), journal, rules, scopes, store, ready, drain }
+    Agent { router: router(state), journal, rules, scopes, store, learned, ready, drain }
 }
 
 /// An answer, read whole.

@@ -25,8 +25,9 @@ use crate::events::Events;
 use crate::journal::{Journal, Writer};
 use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
+use crate::scope::runtime::containerd::Containerd;
 use crate::scope::runtime::docker::DockerLike;
-use crate::scope::runtime::follow;
+use crate::scope::runtime::{Runtime, follow};
 use crate::scope::{Defaults, Scopes};
 use crate::store::{self, Store};
 use crate::switchboard::Switchboard;
@@ -81,6 +82,7 @@ pub(super) struct Parts {
     pub(super) journal: Arc<Journal>,
     pub(super) writer: Writer,
     pub(super) authority: Arc<Authority>,
+    /// What connections have taught.
     learned: Arc<Learned>,
     metrics: Arc<Metrics>,
     events: Events,
@@ -174,6 +176,7 @@ impl Parts {
             scopes: Arc::clone(&self.scopes),
             journal: Arc::clone(&self.journal),
             metrics: Arc::clone(&self.metrics),
+            learned: Arc::clone(&self.learned),
             events: self.events.clone(),
             switchboard: Arc::clone(&self.switchboard),
             divert: Arc::clone(&self.divert),
@@ -184,7 +187,6 @@ impl Parts {
             facts: self.facts(config),
             ready: Arc::clone(ready),
             upgrade: Arc::clone(&self.upgrade),
-            learned: Arc::clone(&self.learned),
             ports: config.divert.ports.clone(),
             drain: drain.clone(),
         }))
@@ -228,10 +230,14 @@ impl Parts {
 
     /// Asks the container runtimes of this host, now and as long as the agent runs.
     pub(super) fn follow_runtimes(&self, config: &Config, drain: &Drain) {
-        let docker = config.scopes.docker.clone().map(DockerLike::docker);
-        let podman = config.scopes.podman.clone().map(DockerLike::podman);
-        for runtime in docker.into_iter().chain(podman) {
-            follow::spawn(Arc::new(runtime), Arc::clone(&self.scopes), drain);
+        let sockets = &config.scopes;
+        let runtimes: [Option<Arc<dyn Runtime>>; 3] = [
+            sockets.docker.clone().map(|socket| Arc::new(DockerLike::docker(socket)) as _),
+            sockets.podman.clone().map(|socket| Arc::new(DockerLike::podman(socket)) as _),
+            sockets.containerd.clone().map(|socket| Arc::new(Containerd::new(socket)) as _),
+        ];
+        for runtime in runtimes.into_iter().flatten() {
+            follow::spawn(runtime, Arc::clone(&self.scopes), drain);
         }
     }
 

@@ -12,6 +12,7 @@ mod users;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use http::Method;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
@@ -78,7 +79,13 @@ pub(super) async fn run(command: Command, context: &Context) -> Result<Exit, Fai
     match command {
         Command::Show => output::print(authority(context).await?.trim_end())?,
         Command::Env(arguments) => env::run(&arguments, &authority(context).await?, &trust, context)?,
-        Command::Install(arguments) => install(&arguments, &authority(context).await?, &trust)?,
+        Command::Install(arguments) => {
+            let authority = authority(context).await?;
+            // Before, for a unit that is restarted on the way; behind, for what was refused meanwhile.
+            forget_refusals(context).await;
+            install(&arguments, &authority, &trust)?;
+            forget_refusals(context).await;
+        }
         Command::Uninstall(arguments) => uninstall(&arguments, &trust)?,
         Command::Status(form) => status::run(form, &authority(context).await?, &trust, context)?,
     }
@@ -94,6 +101,13 @@ async fn authority(context: &Context) -> Result<String, Failure> {
         }
     }
     Client::locate(context)?.text("/api/v1/ca.pem").await
+}
+
+/// Who refused the authority may trust it now; without this the agent would leave it alone for ten minutes more.
+async fn forget_refusals(context: &Context) {
+    // An agent that is not running has nothing to forget.
+    let Ok(client) = Client::locate(context) else { return };
+    let _ = client.call(Method::DELETE, "/api/v1/refusals", None).await;
 }
 
 fn install(arguments: &Install, authority: &str, trust: &Path) -> Result<(), Failure> {

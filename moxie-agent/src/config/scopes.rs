@@ -20,6 +20,8 @@ pub struct Scopes {
     pub docker: Option<PathBuf>,
     /// `podman`: the socket on which Podman talks like Docker; `/run/podman/podman.sock` unless set; `""`: Podman is not asked.
     pub podman: Option<PathBuf>,
+    /// `containerd`: containerd's socket; `/run/containerd/containerd.sock` unless set; `""`: containerd is not asked.
+    pub containerd: Option<PathBuf>,
 }
 
 impl TryFrom<Section> for Scopes {
@@ -29,7 +31,8 @@ impl TryFrom<Section> for Scopes {
         let Chosen(label) = raw.take("label").unwrap_or_else(|| Chosen(Label::parse(LABEL).ok()));
         let docker = socket(&mut raw, "docker", "/var/run/docker.sock");
         let podman = socket(&mut raw, "podman", "/run/podman/podman.sock");
-        raw.finish(Self { label, docker, podman })
+        let containerd = socket(&mut raw, "containerd", "/run/containerd/containerd.sock");
+        raw.finish(Self { label, docker, podman, containerd })
     }
 }
 

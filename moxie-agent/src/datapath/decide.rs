@@ -8,6 +8,7 @@ use super::sniff::{FirstBytes, Sniffed, client_hello::ClientHello};
 use crate::divert::{Form, Origin};
 use crate::journal::{ConnectionVerdict, Reason};
 use crate::rules::set::{Naming, normal_authority};
+use crate::scope::Caller;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ fn bytes(conn: &Sniffed, cx: &Context) -> Verdict {
         FirstBytes::Tls(hello) => tls(hello, conn, cx),
         FirstBytes::Http1(_) | FirstBytes::Http2(Some(_)) => clear(clear_authority(&conn.first), conn, cx),
         // It asks only after the server has spoken, so its host cannot be known yet.
-        FirstBytes::Http2(None) if cx.rules.current().is_armed(cx.clock.now()) => {
+        FirstBytes::Http2(None) if cx.rules.current().is_armed_for(&conn.log.caller(), cx.clock.now()) => {
             Verdict::Intercept(Reason::RuleCanName)
         }
         FirstBytes::Http2(None) => Verdict::Passthrough(Reason::NoRule),
@@ -63,7 +64,10 @@ fn bytes(conn: &Sniffed, cx: &Context) -> Verdict {
 /// A request whose host is missing or ambiguous is nobody's but the destination's.
 fn clear(authority: Option<String>, conn: &Sniffed, cx: &Context) -> Verdict {
     match authority {
-        Some(authority) => named(&authority, &Client::new(&conn.log.caller(), &authority), cx),
+        Some(authority) => {
+            let caller = conn.log.caller();
+            named(&authority, &caller, &Client::new(&caller, &authority), cx)
+        }
         None => Verdict::Passthrough(Reason::NoRule),
     }
 }
@@ -73,8 +77,9 @@ fn tls(hello: &ClientHello, conn: &Sniffed, cx: &Context) -> Verdict {
         return Verdict::Passthrough(Reason::OtherAlpn);
     }
     let name = server_name(hello, &conn.origin);
-    let client = Client::new(&conn.log.caller(), &name);
-    match named(&tls_authority(&name, conn.origin.port()), &client, cx) {
+    let caller = conn.log.caller();
+    let client = Client::new(&caller, &name);
+    match named(&tls_authority(&name, conn.origin.port()), &caller, &client, cx) {
         Verdict::Intercept(_) if cx.learned.refused.contains(&client) => {
             Verdict::Passthrough(Reason::ClientRefusedAuthority)
         }
@@ -84,8 +89,8 @@ fn tls(hello: &ClientHello, conn: &Sniffed, cx: &Context) -> Verdict {
 
 /// A client that a rule has answered is looked into for a while after the rule is spent, since what it does next is what its
 /// user wants to know. For every other client a spent rule changes nothing.
-fn named(authority: &str, client: &Client, cx: &Context) -> Verdict {
-    match cx.rules.current().naming(authority, cx.clock.now()) {
+fn named(authority: &str, caller: &Caller, client: &Client, cx: &Context) -> Verdict {
+    match cx.rules.current().naming_for(caller, authority, cx.clock.now()) {
         Naming::Armed => Verdict::Intercept(Reason::RuleCanName),
         Naming::Spent if cx.learned.answered.contains(client) => Verdict::Intercept(Reason::RuleSpent),
         Naming::Spent | Naming::Unnamed => Verdict::Passthrough(Reason::NoRule),

@@ -52,6 +52,11 @@ impl<K: Eq + Hash + Clone> Expiring<K> {
         }
     }
 
+    /// Forgets every member.
+    pub fn clear(&self) {
+        self.until.clear();
+    }
+
     /// Whether `key` is a member now.
     pub fn contains(&self, key: &K) -> bool {
         self.until.get(key).is_some_and(|until| until > Instant::now())
@@ -77,7 +82,7 @@ impl Client {
     pub fn new(caller: &Caller, server_name: &str) -> Self {
         Self {
             scope: caller.scope.as_ref().map(|scope| scope.0.clone()),
-            container: caller.container.clone(),
+            container: caller.container_id.clone(),
             comm: caller.comm.clone(),
             server_name: server_name.to_owned(),
         }

@@ -34,7 +34,7 @@ pub(super) fn read<T: Filtered>(ring: &Ring<T>, filter: &Filter) -> Page<T> {
 
 impl Filtered for Exchange {
     fn passes(&self, filter: &Filter) -> bool {
-        scope_passes(&self.caller, filter)
+        caller_passes(&self.caller, filter)
             && filter.verdict.is_none()
             && filter.rule_id.as_ref().is_none_or(|wanted| self.rule_id.as_ref().is_some_and(|rule| rule.0 == *wanted))
             && filter.outcome.is_none_or(|wanted| self.outcome == wanted)
@@ -51,13 +51,20 @@ impl Filtered for Connection {
             filter.rule_id.is_some() || filter.outcome.is_some() || filter.method.is_some() || filter.status.is_some();
         let names = [self.server_name.as_ref(), self.original_dst.as_ref()];
         !of_exchanges
-            && scope_passes(&self.caller, filter)
+            && caller_passes(&self.caller, filter)
             && filter.verdict.is_none_or(|wanted| self.verdict == wanted)
             && filter.connection_id.as_ref().is_none_or(|wanted| self.id == *wanted)
             && filter.contains.as_ref().is_none_or(|wanted| names.iter().flatten().any(|name| name.contains(wanted)))
     }
 }
 
-fn scope_passes(caller: &Caller, filter: &Filter) -> bool {
+fn caller_passes(caller: &Caller, filter: &Filter) -> bool {
     filter.scope.as_ref().is_none_or(|wanted| caller.scope.as_ref().is_some_and(|scope| scope.0 == *wanted))
+        && filter.unit.as_ref().is_none_or(|wanted| caller.unit.as_ref() == Some(wanted))
+        && filter.container.as_ref().is_none_or(|wanted| is_container(caller, wanted))
+}
+
+fn is_container(caller: &Caller, wanted: &str) -> bool {
+    let begins = |id: &String| id == wanted || (wanted.len() >= 8 && id.starts_with(wanted));
+    caller.container.as_deref() == Some(wanted) || caller.container_id.as_ref().is_some_and(begins)
 }

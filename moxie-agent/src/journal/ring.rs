@@ -45,7 +45,9 @@ impl Kept for Connection {
 
 fn caller_size(caller: &Caller) -> usize {
     let scope = caller.scope.as_ref().map(|scope| &scope.0);
-    [scope, caller.unit.as_ref(), caller.container.as_ref(), caller.comm.as_ref()].into_iter().map(text_size).sum()
+    let container = [caller.container.as_ref(), caller.container_id.as_ref(), caller.image.as_ref()];
+    let process = [scope, caller.unit.as_ref(), caller.comm.as_ref()];
+    container.into_iter().chain(process).map(text_size).sum()
 }
 
 fn text_size(text: Option<&String>) -> usize {

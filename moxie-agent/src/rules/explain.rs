@@ -88,6 +88,7 @@ impl Failure<'_> {
             Self::Expired(_) => WhyNotReason::Expired,
             Self::Exhausted => WhyNotReason::Exhausted,
             Self::BodyUnreadable => WhyNotReason::BodyUnreadable,
+            Self::NotTheirs(_) => WhyNotReason::Caller,
             Self::Method { .. } => WhyNotReason::Method,
             Self::Url(_) => WhyNotReason::Url,
             Self::Host(_) => WhyNotReason::Host,

@@ -153,6 +153,12 @@ impl RuleSet {
     /// What the rules have to do with requests to `authority` (the connection-level question).
     #[must_use]
     pub fn naming(&self, authority: &str, now: Timestamp) -> Naming {
+        self.naming_for(&Caller::default(), authority, now)
+    }
+
+    /// The same for one caller: a container's label may leave it only some of the rules.
+    #[must_use]
+    pub fn naming_for(&self, caller: &Caller, authority: &str, now: Timestamp) -> Naming {
         let text = format!("{authority}/");
         let mut urls = self.urls.walk();
         urls.read(&text);
@@ -163,13 +169,20 @@ impl RuleSet {
         let mut hosts = self.hosts.walk();
         hosts.read(authority);
         let by_host = self.at(hosts.matched()).filter(|prepared| prepared.names_host(authority));
-        by_url.chain(by_host).map(|prepared| prepared.stand(now)).max().unwrap_or(Naming::Unnamed)
+        let named = by_url.chain(by_host).filter(|prepared| caller.meets(&prepared.rule.spec.name));
+        named.map(|prepared| prepared.stand(now)).max().unwrap_or(Naming::Unnamed)
     }
 
     /// Whether some rule could fire at `now` at all.
     #[must_use]
     pub fn is_armed(&self, now: Timestamp) -> bool {
-        self.rules.iter().any(|prepared| prepared.is_live(now))
+        self.is_armed_for(&Caller::default(), now)
+    }
+
+    /// The same for one caller.
+    #[must_use]
+    pub fn is_armed_for(&self, caller: &Caller, now: Timestamp) -> bool {
+        self.rules.iter().any(|prepared| caller.meets(&prepared.rule.spec.name) && prepared.is_live(now))
     }
 
     /// The first rule in order that matches and could be taken; its count is taken with it.

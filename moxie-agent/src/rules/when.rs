@@ -16,7 +16,7 @@ use crate::scope::Caller;
 use condition::Condition;
 
 const PARTS: [&str; 4] = ["headers", "query", "caller", "scheme"];
-const CALLER_FIELDS: [&str; 5] = ["scope", "unit", "container", "comm", "pid"];
+const CALLER_FIELDS: [&str; 7] = ["scope", "unit", "container", "container_id", "image", "comm", "pid"];
 
 /// All must hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -167,12 +167,20 @@ fn caller_value<'a>(caller: &'a Caller, field: &str) -> Vec<Cow<'a, str>> {
     let value = match field {
         "scope" => caller.scope.as_ref().map(|scope| scope.0.as_str().into()),
         "unit" => caller.unit.as_deref().map(Cow::from),
-        "container" => caller.container.as_deref().map(Cow::from),
+        "container" => return container_names(caller),
+        "container_id" => caller.container_id.as_deref().map(Cow::from),
+        "image" => caller.image.as_deref().map(Cow::from),
         "comm" => caller.comm.as_deref().map(Cow::from),
         "pid" => caller.pid.map(|pid| pid.to_string().into()),
         _ => None,
     };
     value.into_iter().collect()
+}
+
+/// A container goes by its name and by its id.
+fn container_names(caller: &Caller) -> Vec<Cow<'_, str>> {
+    let (name, id) = (caller.container.as_deref(), caller.container_id.as_deref());
+    name.into_iter().chain(id.filter(|id| Some(*id) != name)).map(Cow::from).collect()
 }
 
 #[cfg(test)]

@@ -30,12 +30,20 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// Its cgroup, from the root of the hierarchy, where the directory's name does not tell the id.
     pub cgroup: Option<PathBuf>,
+    /// The runtime's own namespace that it is in, where ids are good within one only.
+    pub namespace: Option<String>,
 }
 
 impl Container {
     /// One of which no runtime has told anything but the id that its directory has.
     fn unknown(id: &str) -> Self {
         Self { id: id.to_owned(), ..Self::default() }
+    }
+
+    /// What its runtime knows it by.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.namespace.as_ref().map_or_else(|| self.id.clone(), |namespace| format!("{namespace}/{}", self.id))
     }
 
     /// Whether it has a label.
@@ -75,7 +83,7 @@ pub struct Containers {
 /// What is known at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    /// By runtime and id.
+    /// By runtime and key.
     by_runtime: BTreeMap<&'static str, HashMap<String, Arc<Container>>>,
     by_id: HashMap<String, Arc<Container>>,
     by_cgroup: HashMap<PathBuf, Arc<Container>>,
@@ -89,7 +97,7 @@ impl Containers {
     /// Replaces everything that a runtime has told so far. False: nothing is new.
     pub fn replace(&self, runtime: &'static str, containers: Vec<Container>) -> bool {
         let map: HashMap<_, _> =
-            containers.into_iter().map(|container| (container.id.clone(), Arc::new(container))).collect();
+            containers.into_iter().map(|container| (container.key(), Arc::new(container))).collect();
         self.change(runtime, |known| {
             let is_new = *known != map;
             *known = map;
@@ -112,15 +120,16 @@ impl Containers {
     /// Adds a container, or replaces what was known of it. False: nothing is new.
     pub fn learn(&self, runtime: &'static str, container: Container) -> bool {
         self.change(runtime, |known| {
-            let is_new = known.get(&container.id).is_none_or(|old| **old != container);
-            known.insert(container.id.clone(), Arc::new(container));
+            let key = container.key();
+            let is_new = known.get(&key).is_none_or(|old| **old != container);
+            known.insert(key, Arc::new(container));
             is_new
         })
     }
 
     /// Forgets a container that was removed.
-    pub fn forget(&self, runtime: &'static str, id: &str) -> bool {
-        self.change(runtime, |known| known.remove(id).is_some())
+    pub fn forget(&self, runtime: &'static str, key: &str) -> bool {
+        self.change(runtime, |known| known.remove(key).is_some())
     }
 
     fn change(&self, runtime: &'static str, change: impl FnOnce(&mut HashMap<String, Arc<Container>>) -> bool) -> bool {

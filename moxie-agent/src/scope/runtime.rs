@@ -3,6 +3,7 @@
 //! A runtime that is down, restarts or talks nonsense changes nothing about what is known: the last it told holds until it tells
 //! something else.
 
+pub mod containerd;
 pub mod docker;
 pub mod follow;
 
@@ -24,9 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Change {
     /// A container is there, or is another than before.
     Told(Container),
-    /// Something happened to the container with this id; it has to be asked for.
+    /// Something happened to the container with this key ([`Container::key`]); it has to be asked for.
     Touched(String),
-    /// The container with this id is no more.
+    /// The container with this key is no more.
     Removed(String),
 }
 
@@ -87,11 +88,11 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// It does not answer.
     async fn list(&self) -> Result<Vec<Container>, RuntimeError>;
 
-    /// One container; `None`: it has none with this id.
+    /// One container by its key or its whole id; `None`: it has none.
     ///
     /// # Errors
     /// It does not answer.
-    async fn find(&self, id: &str) -> Result<Option<Container>, RuntimeError>;
+    async fn find(&self, key: &str) -> Result<Option<Container>, RuntimeError>;
 }
 
 /// `asked`, within a bound.

@@ -90,8 +90,9 @@ impl CallRow {
 /// The most telling name of a caller that is known.
 fn caller(caller: &Caller) -> String {
     // Twelve digits name a container, as its own tools print it.
-    let container = caller.container.as_deref().map(|id| id.get(..12).unwrap_or(id));
-    let name = caller.unit.as_deref().or(container).or(caller.comm.as_deref()).unwrap_or("unknown");
+    let is_id = caller.container == caller.container_id;
+    let container = caller.container.as_deref().map(|id| if is_id { id.get(..12).unwrap_or(id) } else { id });
+    let name = container.or(caller.unit.as_deref()).or(caller.comm.as_deref()).unwrap_or("unknown");
     match caller.pid {
         Some(pid) => format!("{name} ({pid})"),
         None => name.to_owned(),

@@ -66,7 +66,8 @@ impl Cgroups {
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        sweep::cgroup(&self.root);
+        // In every hierarchy: containers of the lab have theirs in those of version 1 too.
+        sweep::cgroups(&self.root.file_name().unwrap_or_default().to_string_lossy());
     }
 }
 

@@ -14,31 +14,67 @@ use crate::lab::{Running, process};
 const SUITE: &str = "bookworm";
 /// Besides the smallest system: what boots it, and the clients that tests run on it.
 const PACKAGES: &[&str] = &["systemd", "systemd-sysv", "dbus", "ca-certificates", "curl", "iproute2", "python3"];
+/// One client of each kind that reads roots in a way of its own.
+const RUNTIMES: &[&str] = &[
+    "git",
+    "liblwp-protocol-https-perl",
+    "libwww-perl",
+    "nodejs",
+    "openjdk-17-jre-headless",
+    // What debootstrap does not find by itself, since it is a virtual package that is asked for.
+    "perl-openssl-defaults",
+    "php-cli",
+    "php-curl",
+    "python3-aiohttp",
+    "python3-httpx",
+    "python3-requests",
+    "ruby",
+    "wget",
+];
 /// Downloads that the installed system has no more use for.
 const LEFT_OUT: [&str; 2] = ["--exclude=./var/cache/apt/archives/*.deb", "--exclude=./var/lib/apt/lists/*"];
 
+/// What is installed on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// The smallest system that boots, with curl and Python.
+    Small,
+    /// The same with the runtimes whose trust is tested.
+    Runtimes,
+}
+
+impl Image {
+    fn packages(self) -> Vec<&'static str> {
+        match self {
+            Self::Small => PACKAGES.to_vec(),
+            Self::Runtimes => [PACKAGES, RUNTIMES].concat(),
+        }
+    }
+}
+
 /// The name of the image, which is made now if it is not there.
-pub(super) fn ensure(daemon: &Daemon) -> Result<String> {
-    let name = name();
+pub(super) fn ensure(daemon: &Daemon, image: Image) -> Result<String> {
+    let packages = image.packages();
+    let name = name(&packages);
     if !process::run(daemon.client().command(&["image", "inspect", &name]))?.status.success() {
-        make(daemon, &name)?;
+        make(daemon, &name, &packages)?;
     }
     Ok(name)
 }
 
 /// Another list of packages is another image.
-fn name() -> String {
+fn name(packages: &[&str]) -> String {
     let mut hasher = DefaultHasher::new();
-    (SUITE, PACKAGES).hash(&mut hasher);
+    (SUITE, packages).hash(&mut hasher);
     format!("moxie-host:{SUITE}-{:016x}", hasher.finish())
 }
 
-fn make(daemon: &Daemon, name: &str) -> Result<()> {
+fn make(daemon: &Daemon, name: &str, packages: &[&str]) -> Result<()> {
     let directory = daemon::kept().join("rootfs");
     clear(&directory)?;
-    eprintln!("making the image of a Debian host, once: debootstrap {SUITE} with {}", PACKAGES.join(" "));
+    eprintln!("making the image of a Debian host, once: debootstrap {SUITE} with {}", packages.join(" "));
     let mut debootstrap = Command::new("debootstrap");
-    debootstrap.args(["--variant=minbase", &format!("--include={}", PACKAGES.join(",")), SUITE]).arg(&directory);
+    debootstrap.args(["--variant=minbase", &format!("--include={}", packages.join(",")), SUITE]).arg(&directory);
     debootstrap.args(mirror()?);
     build(debootstrap)?;
     let archive = directory.with_extension("tar");

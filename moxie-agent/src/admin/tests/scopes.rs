@@ -55,7 +55,7 @@ fn a_scope_has_exactly_one_target() {
         (json!({"pid": -1, "cgroup": 3, "mode": 4}), vec!["pid", "cgroup", "mode"]),
         (json!({"unit": "a.timer"}), vec!["unit"]),
         (json!({"unit": ""}), vec!["unit"]),
-        (json!({"container": "a/b"}), vec!["container"]),
+        (json!({"container": "/a/b"}), vec!["container"]),
         (json!({"container": 3}), vec!["container"]),
         (json!({"label": "=b"}), vec!["label"]),
         (json!({"unit": "a", "label": "b"}), vec![""]),

@@ -12,6 +12,8 @@ use tower::ServiceExt;
 
 use super::agent;
 use crate::admin::Door;
+use crate::datapath::learned::Client;
+use crate::scope::Caller;
 
 const BOUND: Duration = Duration::from_secs(10);
 
@@ -99,6 +101,16 @@ async fn metrics_and_the_certificate_are_given() {
     let ca = agent.ask("GET", "/api/v1/ca.pem", None).await;
     assert_eq!(ca.header("content-type"), "application/x-pem-file");
     assert!(ca.text().starts_with("-----BEGIN CERTIFICATE-----"));
+}
+
+#[tokio::test]
+async fn refusals_are_forgotten_when_asked() {
+    let agent = agent().await;
+    let client = Client::new(&Caller::default(), "api.customer.io");
+    agent.learned.refused.insert(client.clone());
+    assert!(agent.learned.refused.contains(&client));
+    assert_eq!(agent.ask("DELETE", "/api/v1/refusals", None).await.status, StatusCode::NO_CONTENT);
+    assert!(!agent.learned.refused.contains(&client));
 }
 
 #[tokio::test]

@@ -149,6 +149,7 @@ pub(super) fn uninstall(name: &str, trust: &Path) -> Result<(), Failure> {
     }
     record::remove_dir(&dir)?;
     record::remove(&record_file(&id, trust))?;
+    record::tidy(&record_file(&id, trust));
     print(&format!("removed {}", dir.display()))
 }
 

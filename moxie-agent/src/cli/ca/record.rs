@@ -113,6 +113,12 @@ pub(super) fn remove_dir(path: &Path) -> Result<(), Failure> {
     gone(fs::remove_dir_all(path), path)
 }
 
+/// Removes the directory that a file of Moxie's was in, unless there are more.
+pub(super) fn tidy(file: &Path) {
+    // One that is not empty stays, which is what is wanted.
+    let _ = file.parent().map(fs::remove_dir);
+}
+
 fn gone(done: io::Result<()>, path: &Path) -> Result<(), Failure> {
     match done {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(refused("remove", path, &error)),
@@ -145,8 +151,12 @@ mod tests {
         assert_eq!(names(&dir.path().join("units")), ["pay.service"]);
         assert!(record.changed.is_after(0) && !record.changed.is_after(u64::MAX));
         assert!(!Moment { boot: "another".into(), micros: 5 }.is_after(0), "before a reboot is before everything");
+        tidy(&path);
+        assert!(path.exists());
         remove(&path).unwrap();
         remove(&path).unwrap();
+        tidy(&path);
+        assert!(!path.parent().unwrap().exists());
         remove_dir(&dir.path().join("units")).unwrap();
         remove_dir(&dir.path().join("units")).unwrap();
     }

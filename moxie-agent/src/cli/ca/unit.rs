@@ -6,6 +6,7 @@
 mod environment;
 mod systemctl;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -68,11 +69,12 @@ impl Files {
 pub(super) fn install(name: &str, options: Options, authority: &str, trust: &Path) -> Result<(), Failure> {
     systemctl::require()?;
     let service = systemctl::service(&systemctl::full_name(name)?)?;
-    let (prepared, lines) = prepare(&service, options, authority, trust)?;
+    refuse_others(&service.name)?;
+    let prepared = prepare(&service, options, authority, trust)?;
     let directory = Path::new(if options.persist { DIRECTORIES[0] } else { DIRECTORIES[1] });
     let file = drop_in(directory, &service.name);
-    refuse_others(&service.name)?;
-    record::write_public(&file, &lines)?;
+    prepared.record(&service.name, &Files::of(&service.name, trust))?;
+    record::write_public(&file, &prepared.lines)?;
     // One of the two places is enough, and the one not asked for now may be older.
     for other in DIRECTORIES.iter().map(Path::new).filter(|other| *other != directory) {
         remove_drop_in(&drop_in(other, &service.name))?;
@@ -95,7 +97,7 @@ pub(super) fn install(name: &str, options: Options, authority: &str, trust: &Pat
 pub(super) fn drop_in_text(name: &str, authority: &str, trust: &Path) -> Result<String, Failure> {
     systemctl::require()?;
     let service = systemctl::service(&systemctl::full_name(name)?)?;
-    prepare(&service, Options::default(), authority, trust).map(|(_, lines)| lines)
+    prepare(&service, Options::default(), authority, trust).map(|prepared| prepared.lines)
 }
 
 /// A drop-in for a unit that nothing is known about, with the variables in plain sight.
@@ -107,16 +109,35 @@ pub(super) fn plain_drop_in(prepared: &Trust, dir: &Path) -> Result<String, Fail
     Ok(format!("[Service]\n{}{}", environment.collect::<String>(), binds(prepared, dir)?))
 }
 
-/// Writes the trust set, the variables and the record, and gives the drop-in's text.
-fn prepare(service: &Service, options: Options, authority: &str, trust: &Path) -> Result<(Trust, String), Failure> {
+/// What a drop-in needs, on disk; and its text.
+struct Prepared {
+    lines: String,
+    /// The unit's own variables that were continued.
+    preset: BTreeMap<String, String>,
+    freshness: Freshness,
+}
+
+impl Prepared {
+    /// Notes what was done; the time stays where nothing was changed.
+    fn record(&self, name: &str, files: &Files) -> Result<(), Failure> {
+        let changed = match (self.freshness, Record::read(&files.record)) {
+            (Freshness::Unchanged, Some(before)) => before.changed,
+            _ => Moment::now(),
+        };
+        let (name, preset) = (name.to_owned(), self.preset.clone());
+        Record { name, preset, changed, ..Record::default() }.write(&files.record)
+    }
+}
+
+/// Writes the trust set and the variables, and gives the drop-in's text.
+fn prepare(service: &Service, options: Options, authority: &str, trust: &Path) -> Result<Prepared, Failure> {
     if let Some(root) = &service.root {
         return Err(Failure::failed(format!("{} runs in a root of its own, {root}", service.name))
             .next("add the output of `moxie ca show` to the roots in there"));
     }
     let files = Files::of(&service.name, trust);
     let manager = systemctl::manager_environment()?;
-    let found =
-        environment::effective(service, manager, &files.environment, &files.dir, |name| trust::is_variable(name));
+    let found = environment::effective(service, manager, &files.environment, &files.dir, trust::is_variable);
     found.notes.iter().for_each(|text| note(text));
     let place = Place { dir: &files.dir, shown: &files.dir, view: &View::Host };
     let mut prepared = trust::prepare_at(place, authority, |name| found.variables.get(name).cloned())
@@ -131,15 +152,8 @@ fn prepare(service: &Service, options: Options, authority: &str, trust: &Path) -
         prepared.freshness = Freshness::Changed;
         record::write_private(&files.environment, &rendered)?;
     }
-    let before = Record::read(&files.record);
-    let changed = match (prepared.freshness, before) {
-        (Freshness::Unchanged, Some(before)) => before.changed,
-        _ => Moment::now(),
-    };
-    Record { name: service.name.clone(), preset: found.variables, changed, ..Record::default() }
-        .write(&files.record)?;
     let lines = drop_in_lines(service, &prepared, &files)?;
-    Ok((prepared, lines))
+    Ok(Prepared { lines, preset: found.variables, freshness: prepared.freshness })
 }
 
 fn drop_in_lines(service: &Service, prepared: &Trust, files: &Files) -> Result<String, Failure> {
@@ -238,6 +252,7 @@ pub(super) fn uninstall(name: &str, options: Options, trust: &Path) -> Result<()
     record::remove_dir(&files.dir)?;
     record::remove(&files.environment)?;
     record::remove(&files.record)?;
+    record::tidy(&files.record);
     print(&format!("removed {}", files.dir.display()))
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Mounted {
     pub(super) is_stale: bool,
 }
 
-/// The files of `dir`, and the directory itself, among what a process has mounted.
+/// `dir`, and what is in it, among what a process has mounted.
 pub(super) fn mounts(pid: u32, dir: &Path) -> Vec<Mounted> {
     let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
     table.lines().filter_map(|line| mounted(line, dir)).collect()
@@ -46,8 +46,7 @@ fn mounted(line: &str, dir: &Path) -> Option<Mounted> {
     let source = PathBuf::from(source.trim_end_matches("//deleted").trim_start_matches('/'));
     // The path begins where the file system does: its end has to be the directory's, of which at least the name is seen.
     let is_there = |path: &Path| path.components().count() > 1 && dir.ends_with(path);
-    let is_ours = is_there(&source) || source.parent().is_some_and(is_there);
-    is_ours.then(|| Mounted { over: PathBuf::from(over), is_stale })
+    source.ancestors().any(is_there).then(|| Mounted { over: PathBuf::from(over), is_stale })
 }
 
 /// Blanks and the like are written as three octal digits behind a backslash.
@@ -71,6 +70,7 @@ mod tests {
         assert_eq!(at("/var/lib/moxie/trust/containers/web/bundle-host.pem"), found(false));
         assert_eq!(at("/moxie/trust/containers/web/bundle-host.pem//deleted"), found(true), "a disk of its own");
         assert_eq!(at("/var/lib/moxie/trust/containers/web"), found(false));
+        assert_eq!(at("/var/lib/moxie/trust/containers/web/php/moxie.ini"), found(false));
         assert_eq!(at("/var/lib/moxie/trust/containers/other/bundle-host.pem"), None);
         assert_eq!(at("/"), None);
         assert_eq!(at("/bundle.pem"), None);

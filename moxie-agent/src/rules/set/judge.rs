@@ -9,6 +9,7 @@ use super::{Naming, Prepared, Request};
 use crate::rules::spec::{MatchMode, Methods};
 use crate::rules::status::Status;
 use crate::rules::when::Unmet;
+use crate::scope::Caller;
 
 /// The first condition that does not hold. The dice and the race for the last count come after all of these.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(in crate::rules) enum Failure<'a> {
     Expired(Timestamp),
     Exhausted,
     BodyUnreadable,
+    NotTheirs(&'a Caller),
     Method { wanted: &'a Methods, got: &'a str },
     Url(&'a Text),
     Host(&'a str),
@@ -101,6 +103,9 @@ impl Prepared {
         if let Some(idle) = self.idle(now) {
             return Some(idle);
         }
+        if !request.caller.meets(&spec.name) {
+            return Some(Failure::NotTheirs(request.caller));
+        }
         if let Methods::These(methods) = &spec.methods
             && !methods.iter().any(|method| method == request.method)
         {
@@ -129,6 +134,10 @@ impl fmt::Display for Failure<'_> {
             Self::Expired(at) => write!(f, "the rule expired at {at}"),
             Self::Exhausted => f.write_str("the rule has fired as often as its mock_count allows"),
             Self::BodyUnreadable => f.write_str("the file of the rule's body could not be read"),
+            Self::NotTheirs(caller) => {
+                let rules = caller.rules.as_deref().unwrap_or_default().join(", ");
+                write!(f, "the caller's container meets only rules named {rules:?}, by its label moxie.rules")
+            }
             Self::Method { wanted: Methods::These(wanted), got } => {
                 write!(f, "the rule wants {}, the request is {got}", wanted.join(" or "))
             }

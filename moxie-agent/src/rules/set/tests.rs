@@ -272,3 +272,32 @@ fn authorities_are_normalised() {
     check("[::1]", "https", "[::1]");
     check("a:", "https", "a");
 }
+
+#[test]
+fn a_caller_with_rules_of_its_own_meets_no_other() {
+    let set = set(&[
+        json!({"name": "slow", "url": "a/b", "response": "slow"}),
+        json!({"name": "busy", "url": "a/b", "response": "busy", "priority": 5}),
+        json!({"url": "c/d", "response": "nameless"}),
+    ]);
+    let meets = |names: &[&str]| Caller {
+        rules: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+        ..Caller::default()
+    };
+    let naming = |caller: &Caller, host: &str| set.naming_for(caller, host, NOW);
+    let (slow, none) = (meets(&["slow", "gone"]), meets(&[]));
+    assert_eq!((naming(&slow, "a"), naming(&slow, "c")), (Naming::Armed, Naming::Unnamed));
+    assert_eq!((naming(&none, "a"), naming(&Caller::default(), "c")), (Naming::Unnamed, Naming::Armed));
+    assert!(set.is_armed_for(&slow, NOW) && !set.is_armed_for(&none, NOW));
+    let headers = HeaderMap::new();
+    let fired = |caller: &Caller| set.decide(&request(&headers, caller), NOW).map(|hit| hit.rule.spec.name.clone());
+    assert_eq!(fired(&slow).as_deref(), Some("slow"));
+    assert_eq!(fired(&none), None);
+    assert_eq!(fired(&Caller::default()).as_deref(), Some("busy"));
+    let why = set.explain(&request(&headers, &slow), NOW);
+    assert!(format!("{why:?}").contains("meets only rules named"), "{why:?}");
+}
+
+fn request<'a>(headers: &'a HeaderMap, caller: &'a Caller) -> Request<'a> {
+    Request { method: "GET", scheme: "https", authority: "a", path: "/b", query: None, headers, caller }
+}

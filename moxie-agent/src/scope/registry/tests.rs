@@ -400,7 +400,7 @@ fn container(bench: &Bench, id: char, name: &str, labels: &[(&str, &str)]) -> (C
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let id = format!("{:08x}", std::process::id()) + &id.to_string().repeat(56);
     let cgroup = bench.cgroup.path().join(format!("docker/{id}"));
-    (Container { id, name: Some(name.into()), image: Some("shop:1".into()), labels, cgroup: None }, cgroup)
+    (Container { id, name: Some(name.into()), image: Some("shop:1".into()), labels, ..Container::default() }, cgroup)
 }
 
 #[test]

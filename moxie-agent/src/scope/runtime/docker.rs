@@ -2,55 +2,72 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bollard::errors::Error as ApiError;
 use bollard::models::{ContainerInspectResponse, ContainerSummary, EventMessage};
 use bollard::query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder};
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 
 use super::{Change, PATIENCE, Runtime, RuntimeError, within};
 use crate::scope::container::Container;
+use crate::scope::lock;
 
 /// What happens to a container that changes what is known of it.
 const ACTIONS: [&str; 6] = ["create", "start", "rename", "update", "destroy", "remove"];
 /// What the attributes of an event hold besides the container's labels.
 const NO_LABELS: [&str; 6] = ["image", "name", "oldName", "exitCode", "containerExitCode", "podId"];
 
+/// The version of the API that Podman is spoken to in. It takes every one, and seconds to tell its own.
+const PODMANS: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
+
 /// A runtime that talks as Docker does.
 #[derive(Debug)]
 pub struct DockerLike {
     name: &'static str,
     socket: PathBuf,
+    /// Speaks the version of the API that the runtime had when it was last listened to.
+    client: Mutex<Option<Docker>>,
 }
 
 impl DockerLike {
     /// Docker.
     #[must_use]
     pub fn docker(socket: PathBuf) -> Self {
-        Self { name: "docker", socket }
+        Self { name: "docker", socket, client: Mutex::default() }
     }
 
     /// Podman, whose service may be started by its socket.
     #[must_use]
     pub fn podman(socket: PathBuf) -> Self {
-        Self { name: "podman", socket }
+        Self { name: "podman", socket, client: Mutex::default() }
     }
 
-    /// A client that speaks the version of the API that this runtime has.
-    async fn client(&self) -> Result<Docker, RuntimeError> {
+    fn client(&self) -> Result<Docker, RuntimeError> {
+        // Nobody has listened yet, or the runtime was not there.
+        lock(&self.client).clone().ok_or_else(|| RuntimeError::Absent { socket: self.socket.clone() })
+    }
+
+    /// A new client, which the runtime may want to be another than the last: it may have been upgraded.
+    async fn connect(&self) -> Result<Docker, RuntimeError> {
         if !self.socket.exists() {
             return Err(RuntimeError::Absent { socket: self.socket.clone() });
         }
         let path = self.socket.to_string_lossy();
-        let client = Docker::connect_with_unix(&path, PATIENCE.as_secs(), API_DEFAULT_VERSION);
-        let client = client.map_err(|error| self.broken("connecting", error))?;
-        let agreed =
-            async { client.negotiate_version().await.map_err(|error| self.broken("asking its version", error)) };
-        within("asking its version", &self.socket, agreed).await
+        let version = if self.name == "podman" { &PODMANS } else { API_DEFAULT_VERSION };
+        let client = Docker::connect_with_unix(&path, PATIENCE.as_secs(), version);
+        let mut client = client.map_err(|error| self.broken("connecting", error))?;
+        if self.name != "podman" {
+            const OPERATION: &str = "asking its version";
+            let agreed = async { client.negotiate_version().await.map_err(|error| self.broken(OPERATION, error)) };
+            client = within(OPERATION, &self.socket, agreed).await?;
+        }
+        *lock(&self.client) = Some(client.clone());
+        Ok(client)
     }
 
     fn broken(&self, operation: &'static str, source: ApiError) -> RuntimeError {
@@ -78,7 +95,7 @@ impl Runtime for DockerLike {
         ]);
         // The stream begins when it is first read; what happens before that is told again, from the second on.
         let options = EventsOptionsBuilder::new().since(&since.as_second().to_string()).filters(&filters).build();
-        let events = self.client().await?.events(Some(options));
+        let events = self.connect().await?.events(Some(options));
         let socket = self.socket.clone();
         let told = events.filter_map(move |event| {
             let change = event.map(change_of).map_err(|error| RuntimeError::Broken {
@@ -93,7 +110,7 @@ impl Runtime for DockerLike {
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
         let options = ListContainersOptionsBuilder::new().all(true).build();
-        let client = self.client().await?;
+        let client = self.client()?;
         let asked = async {
             client.list_containers(Some(options)).await.map_err(|error| self.broken("listing containers", error))
         };
@@ -102,7 +119,7 @@ impl Runtime for DockerLike {
     }
 
     async fn find(&self, id: &str) -> Result<Option<Container>, RuntimeError> {
-        let client = self.client().await?;
+        let client = self.client()?;
         let asked = async {
             match client.inspect_container(id, None::<InspectContainerOptions>).await {
                 Ok(told) => Ok(of_inspection(told)),
@@ -124,6 +141,7 @@ fn of_summary(told: ContainerSummary) -> Option<Container> {
         image: told.image.filter(|image| !image.is_empty()),
         labels: told.labels.unwrap_or_default().into_iter().collect(),
         cgroup: None,
+        namespace: None,
     })
 }
 
@@ -135,6 +153,7 @@ fn of_inspection(told: ContainerInspectResponse) -> Option<Container> {
         image: config.image.or(told.image),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         cgroup: None,
+        namespace: None,
     })
 }
 
@@ -153,7 +172,7 @@ fn change_of(event: EventMessage) -> Option<Change> {
             let (name, image) = (of("name").map(|name| name.trim_start_matches('/').to_owned()), of("image"));
             let labels: BTreeMap<String, String> =
                 attributes.into_iter().filter(|(key, _)| !NO_LABELS.contains(&key.as_str())).collect();
-            Some(Change::Told(Container { id, name, image, labels, cgroup: None }))
+            Some(Change::Told(Container { id, name, image, labels, cgroup: None, namespace: None }))
         }
     }
 }

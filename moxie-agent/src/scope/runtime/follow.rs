@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use rand::Rng as _;
 use tokio::sync::broadcast::error::RecvError;
@@ -62,19 +63,24 @@ async fn once(runtime: &dyn Runtime, scopes: &Arc<Scopes>) -> (RuntimeError, boo
         Err(error) => return (error, false),
     }
     scopes.note(runtime.name(), None);
+    // What is asked for does not hold up what is told.
+    let mut asked = FuturesUnordered::new();
     loop {
         let told = tokio::select! {
             change = changes.next() => match change {
-                Some(Ok(change)) => apply(change, runtime, scopes).await,
+                Some(Ok(Change::Told(container))) => Ok(scopes.told(runtime.name(), container)),
+                Some(Ok(Change::Removed(key))) => Ok(scopes.told_removed(runtime.name(), &key)),
+                Some(Ok(Change::Touched(key))) => Ok(asked.push(ask(key, runtime, scopes))),
                 Some(Err(error)) => Err(error),
                 None => Err(RuntimeError::Ended { socket: runtime.socket().to_owned() }),
             },
             stranger = strangers.recv() => match stranger {
-                Ok(id) => ask(&id, runtime, scopes).await,
+                Ok(id) => Ok(asked.push(ask(id.to_string(), runtime, scopes))),
                 // More appeared than were asked for: all of them, then.
                 Err(RecvError::Lagged(_)) => runtime.list().await.map(|all| scopes.told_all(runtime.name(), all)),
                 Err(RecvError::Closed) => std::future::pending().await,
             },
+            Some(told) = asked.next() => told,
         };
         if let Err(error) = told {
             return (error, true);
@@ -82,17 +88,8 @@ async fn once(runtime: &dyn Runtime, scopes: &Arc<Scopes>) -> (RuntimeError, boo
     }
 }
 
-async fn apply(change: Change, runtime: &dyn Runtime, scopes: &Arc<Scopes>) -> Result<(), RuntimeError> {
-    match change {
-        Change::Told(container) => scopes.told(runtime.name(), container),
-        Change::Touched(id) => ask(&id, runtime, scopes).await?,
-        Change::Removed(id) => scopes.told_removed(runtime.name(), &id),
-    }
-    Ok(())
-}
-
-async fn ask(id: &str, runtime: &dyn Runtime, scopes: &Arc<Scopes>) -> Result<(), RuntimeError> {
-    if let Some(container) = runtime.find(id).await? {
+async fn ask(key: String, runtime: &dyn Runtime, scopes: &Arc<Scopes>) -> Result<(), RuntimeError> {
+    if let Some(container) = runtime.find(&key).await? {
         scopes.told(runtime.name(), container);
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! the drop-in, which is read last, wins over all of them, and a preset that it replaces has to be known from all of them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use super::systemctl::Service;
@@ -50,14 +51,11 @@ pub(super) fn effective(
     }
     let text = dir.to_string_lossy();
     for (name, value) in running(service).into_iter().filter(|(name, value)| wanted(name) && !value.contains(&*text)) {
-        if !variables.contains_key(&name) {
-            let says = format!("the running process has {name}={value}, which its unit does not say");
-            notes.push(format!(
-                "{says}: if a script sets it, the script wins, and has to name a file in {}",
-                dir.display()
-            ));
-            variables.insert(name, value);
-        }
+        let Entry::Vacant(unset) = variables.entry(name) else { continue };
+        let says = format!("the running process has {}={value}, which its unit does not say", unset.key());
+        let wins = "if a script sets it, the script wins, and has to name a file in";
+        notes.push(format!("{says}: {wins} {}", dir.display()));
+        unset.insert(value);
     }
     Effective { variables, notes }
 }
