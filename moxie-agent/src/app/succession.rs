@@ -121,10 +121,10 @@ impl App {
         successor.prepared().await?;
         self.admin_drain.finish(ADMIN_DRAIN).await;
         let passed = self.pass_on(successor, follower, records).await;
-        if passed.is_err() {
-            if let Err(error) = self.open_doors() {
-                tracing::error!(error = %Chain(&error), "the admin API is not served any more");
-            }
+        if passed.is_err()
+            && let Err(error) = self.open_doors()
+        {
+            tracing::error!(error = %Chain(&error), "the admin API is not served any more");
         }
         passed
     }

@@ -35,6 +35,7 @@ pub(crate) struct Report {
 
 /// A call that was not answered.
 #[derive(Debug, Deserialize)]
+#[expect(dead_code, reason = "what was done and why it failed is shown where a test fails")]
 pub(crate) struct Failure {
     /// When its connection was begun, seconds of CLOCK_MONOTONIC.
     pub(crate) opened: f64,

@@ -56,6 +56,8 @@ fn main() -> Result<()> {
             }
         }
     }
+    let diverted = agent.record("/api/v1/connections?limit=1", |record| record["original_dst"] == "198.51.100.2:80");
+    diverted.context("the connects of the last case were not diverted")?;
     let table = table(&cases);
     print!("{table}");
     if let Some(file) = std::env::args_os().nth(1).map(PathBuf::from) {
