@@ -120,7 +120,8 @@ pub fn script(name: &str) -> String {
 #[derive(Debug)]
 pub struct Session {
     child: Child,
-    input: ChildStdin,
+    /// `None` once it is closed.
+    input: Option<ChildStdin>,
     replies: Receiver<String>,
 }
 
@@ -132,7 +133,7 @@ impl Session {
     pub fn start(mut command: Command, program: &str, arguments: &[&str]) -> Result<Self> {
         command.arg(script(program)).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = process::spawn(&mut command)?;
-        let input = child.stdin.take().context("no pipe to the session")?;
+        let input = Some(child.stdin.take().context("no pipe to the session")?);
         let output = BufReader::new(child.stdout.take().context("no pipe from the session")?);
         let (sender, replies) = channel();
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -159,7 +160,8 @@ impl Session {
     /// # Errors
     /// It is gone.
     pub fn begin(&mut self, order: &Value) -> Result<()> {
-        Ok(writeln!(self.input, "{order}")?)
+        let input = self.input.as_mut().context("its input is closed")?;
+        Ok(writeln!(input, "{order}")?)
     }
 
     /// Its next reply.
@@ -195,12 +197,21 @@ impl Session {
         Ok(serde_json::from_value(self.tell(order)?)?)
     }
 
-    /// Ends it and checks that it ended well.
+    /// Ends it by an order and checks that it ended well.
     ///
     /// # Errors
     /// It did not.
     pub fn end(mut self) -> Result<()> {
         self.begin(&json!({"do": "end"}))?;
+        self.close()
+    }
+
+    /// Ends its input, for a program that ends then, and checks that it ended well.
+    ///
+    /// # Errors
+    /// It did not.
+    pub fn close(mut self) -> Result<()> {
+        drop(self.input.take());
         let status = wait::until("a session to end", bounds::SOON, || Ok(self.child.try_wait()?))?;
         ensure!(status.success(), "a session ended with {status}");
         Ok(())
