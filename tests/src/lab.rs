@@ -13,6 +13,7 @@ pub mod loopback;
 pub(crate) mod namespace;
 pub mod origins;
 pub mod process;
+pub mod room;
 mod run;
 pub(crate) mod sweep;
 
@@ -20,6 +21,7 @@ pub use cgroup::Place;
 pub use loopback::Loopback;
 pub use origins::{Origins, Seen};
 pub use process::{Finished, Running};
+pub use room::Room;
 pub use run::Run;
 
 use crate::way::{self, Way};

@@ -28,7 +28,9 @@ pub(crate) struct Report {
     pub(crate) done: u64,
     /// How many calls got which status, by kind of connection and URL.
     pub(crate) statuses: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Calls that were not.
+    /// How many were not.
+    pub(crate) failed: u64,
+    /// Calls that were not, once the load has ended.
     #[serde(default)]
     pub(crate) failures: Vec<Failure>,
 }

@@ -6,6 +6,7 @@
 mod ending;
 mod foreign;
 mod load;
+mod namespace;
 mod refused;
 mod short;
 mod upgrade;

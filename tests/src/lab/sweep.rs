@@ -136,6 +136,11 @@ pub(crate) fn namespace(name: &str) {
     let path = Path::new(NAMES).join(name);
     let Ok(inode) = fs::metadata(&path).map(|found| found.ino()) else { return };
     end(|| processes_in(inode));
+    forget(name);
+}
+
+/// Takes a namespace's name away: it lives for as long as something in it or of it does.
+pub(super) fn forget(name: &str) {
     let mut delete = Command::new("ip");
     delete.args(["netns", "del", name]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // A name that is gone already is what was wanted.
