@@ -4,6 +4,7 @@
 //! come to without it, save what `docs/differences.md` lists. `MOXIE_LONG` (seconds) makes the waits longer.
 
 mod ending;
+mod flood;
 mod foreign;
 mod load;
 mod namespace;

@@ -58,6 +58,7 @@ impl Lab {
         // An agent that gets no processor for as long as this fails open, as it should; that is not what most tests are about.
         let heartbeat = format!("[divert]\nheartbeat = \"{}s\"\n", wait::patient(HEARTBEAT).as_secs());
         let settings = match settings.split_once("[divert]\n") {
+            Some((_, after)) if after.contains("heartbeat = ") => settings.to_owned(),
             Some((before, after)) => format!("{before}{heartbeat}{after}"),
             None => format!("{settings}\n{heartbeat}"),
         };
