@@ -1,14 +1,12 @@
 //! A service's network namespace is deleted under load.
 
-use std::collections::BTreeMap;
-use std::fs;
-
 use anyhow::{Context as _, Result, ensure};
 use moxie_tests::lab::Room;
 use moxie_tests::programs::PYTHON;
 use moxie_tests::{Agent, Lab, bounds, wait};
 use serde_json::{Value, json};
 
+use crate::descriptors;
 use crate::load::{Load, PLAIN, SECURE, always_429, mixed};
 
 /// Namespaces that come and go.
@@ -29,7 +27,7 @@ fn every_way() -> Value {
 fn namespaces_that_are_deleted_under_load_cost_others_nothing_and_are_not_kept() -> Result<()> {
     let lab = Lab::new()?;
     let agent = always_429(&lab)?;
-    let before = descriptors(&agent)?;
+    let before = descriptors::of(&agent)?;
     let mut load = Load::start(&agent, &mixed())?;
     for _ in 0..ROOMS {
         let room = lab.room()?;
@@ -46,9 +44,9 @@ fn namespaces_that_are_deleted_under_load_cost_others_nothing_and_are_not_kept()
     load.end()?.ensure_all("429")?;
     wait::until("no more descriptors than before", bounds::SOON, || {
         let is_more = |(kind, count): (&String, &usize)| before.get(kind).is_none_or(|before| before < count);
-        Ok((!descriptors(&agent)?.iter().any(is_more)).then_some(()))
+        Ok((!descriptors::of(&agent)?.iter().any(is_more)).then_some(()))
     })
-    .with_context(|| format!("before: {before:?}, now: {:?}", descriptors(&agent)))?;
+    .with_context(|| format!("before: {before:?}, now: {:?}", descriptors::of(&agent)))?;
     ensure!(agent.stop()?.success());
     Ok(())
 }
@@ -80,16 +78,4 @@ fn service_in(room: &Room<'_>, agent: &Agent<'_>) -> Result<Load> {
     service.await_status("200", 20)?;
     ensure!(service.so_far()?.failed == 0, "{:?}", service.end()?.failures);
     Ok(service)
-}
-
-/// How many descriptors of each kind the agent has.
-fn descriptors(agent: &Agent<'_>) -> Result<BTreeMap<String, usize>> {
-    let mut kinds = BTreeMap::new();
-    for entry in fs::read_dir(format!("/proc/{}/fd", agent.pid()))? {
-        // One that is closed meanwhile is none.
-        let Ok(link) = fs::read_link(entry?.path()) else { continue };
-        let kind: String = link.display().to_string().chars().take_while(|next| !"[ ".contains(*next)).collect();
-        *kinds.entry(kind).or_default() += 1;
-    }
-    Ok(kinds)
 }
