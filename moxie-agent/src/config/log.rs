@@ -24,14 +24,22 @@ impl TryFrom<Section> for Log {
             format: raw.take("format").unwrap_or_default(),
             filter: raw.take("filter").unwrap_or_else(|| "info".to_owned()),
         };
-        if let Err(error) = EnvFilter::try_new(&log.filter) {
+        if let Err(why) = check(&log.filter) {
             raw.refuse(
                 "filter",
-                format!("is no list of directives such as \"info\" or \"warn,moxie_agent=debug\": {error}"),
+                format!("is no list of directives such as \"info\" or \"warn,moxie_agent=debug\": {why}"),
             );
         }
         raw.finish(log)
     }
+}
+
+/// Modules have ASCII names; of other text `EnvFilter` (tracing-subscriber 0.3.23) may split a character, and panic.
+fn check(filter: &str) -> Result<(), String> {
+    if let Some(other) = filter.chars().find(|character| !matches!(character, ' '..='~')) {
+        return Err(format!("{other:?} is in no directive"));
+    }
+    EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
 }
 
 impl Setting for LogFormat {

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use moxie_tests::{Agent, Lab};
 use nix::sys::signal::Signal;
 
-use crate::load::{CLIENTS, Load, Moment, always_429, mixed, now, opt_in};
+use crate::load::{CLIENTS, Load, Moment, always_429, mixed, now, opt_in, setting};
 
 /// Kills of the long test.
 const KILLS: u64 = 20;
@@ -52,7 +52,7 @@ fn an_agent_that_hangs_costs_no_call_made_after_its_heartbeat_is_too_old() -> Re
     let mut load = Load::start(&agent, &mixed())?;
     agent.signal(Signal::SIGSTOP)?;
     let stopped = now()?;
-    let long = std::env::var("MOXIE_LONG").ok().and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+    let long = setting("MOXIE_LONG").map(Duration::from_secs);
     load.await_status("200", 300)?;
     while now()? < stopped + long.unwrap_or_default().as_secs_f64() {
         load.await_status("200", 50)?;

@@ -47,6 +47,11 @@ pub(crate) struct Failure {
     pub(crate) error: String,
 }
 
+/// A number that makes a test longer or shorter, from the environment.
+pub(crate) fn setting(name: &str) -> Option<u64> {
+    std::env::var_os(name)?.to_str()?.parse().ok()
+}
+
 /// Clients of [`mixed`].
 pub(crate) const CLIENTS: usize = 5;
 

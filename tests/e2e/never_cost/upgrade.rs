@@ -10,11 +10,11 @@ use moxie_tests::{Lab, bounds, wait};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::load::{Load, mixed, opt_in};
+use crate::load::{Load, mixed, opt_in, setting};
 
 /// Upgrades of the long test.
-fn upgrades() -> u32 {
-    std::env::var("MOXIE_UPGRADES").ok().and_then(|count| count.parse().ok()).unwrap_or(100)
+fn upgrades() -> u64 {
+    setting("MOXIE_UPGRADES").unwrap_or(100)
 }
 
 #[test]
