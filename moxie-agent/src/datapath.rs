@@ -20,6 +20,7 @@ use crate::drain::Drain;
 use crate::journal::{Journal, Reason};
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
+use crate::switchboard::Switchboard;
 use crate::telemetry::Metrics;
 use crate::tls::leaf_cache::LeafCache;
 use crate::upstream::Upstream;
@@ -37,6 +38,8 @@ pub struct Context {
     pub rules: Arc<RuleBook>,
     /// Who is opted in.
     pub scopes: Arc<Scopes>,
+    /// The address lists, where the way on path has none.
+    pub switchboard: Arc<Switchboard>,
     /// Where records go.
     pub journal: Arc<Journal>,
     /// What is counted.

@@ -117,6 +117,8 @@ pub enum Reason {
     ProxyRequests,
     /// Moxie is switched off, and the client has no other way than the explicit proxy.
     SwitchedOff,
+    /// The address lists leave the destination alone, and the way on path has none of its own.
+    ExcludedAddress,
     /// The client closed before it could be decided.
     ClientClosed,
 }
@@ -143,6 +145,7 @@ impl Reason {
             Self::NotServed => "not_served",
             Self::ProxyRequests => "proxy_requests",
             Self::SwitchedOff => "switched_off",
+            Self::ExcludedAddress => "excluded_address",
             Self::ClientClosed => "client_closed",
         }
     }

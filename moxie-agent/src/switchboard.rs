@@ -2,9 +2,11 @@
 
 use std::io;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::Chain;
@@ -18,6 +20,8 @@ pub struct Switchboard {
     file: Option<PathBuf>,
     configured: AddressLists,
     set: Mutex<Set>,
+    /// The lists where the way on path has none of its own: then connections come, and pass through.
+    here: ArcSwap<AddressLists>,
 }
 
 /// What was set, as it is kept: what is absent is as configured.
@@ -104,14 +108,29 @@ impl Switchboard {
                 Set::default()
             })
         });
-        let board = Self { divert, file, configured, set: Mutex::new(set.clone()) };
+        let board = Self { divert, file, configured, set: Mutex::new(set.clone()), here: ArcSwap::default() };
         let switched = set.enabled.map_or(Ok(()), |enabled| board.divert.set_enabled(enabled));
-        for result in [switched, board.divert.set_addresses(&board.lists(&set))] {
+        for result in [switched, board.put_in_force(board.lists(&set))] {
             if let Err(error) = result {
                 warnings.push(format!("what is diverted is not as it was set: {}", Chain(&error)));
             }
         }
         (board, warnings)
+    }
+
+    /// Whether a connection that came has to pass through by the address lists. Asked of each connection; never waits.
+    #[must_use]
+    pub fn leaves_alone(&self, address: IpAddr) -> bool {
+        !self.here.load().diverts(address)
+    }
+
+    fn put_in_force(&self, lists: AddressLists) -> Result<(), DivertError> {
+        match self.divert.set_addresses(&lists) {
+            Err(DivertError::NoAddressLists { .. }) => self.here.store(Arc::new(lists)),
+            Err(error) => return Err(error),
+            Ok(()) => self.here.store(Arc::default()),
+        }
+        Ok(())
     }
 
     /// What is in force.
@@ -139,7 +158,7 @@ impl Switchboard {
         let lists = self.lists(&next);
         if lists != self.lists(&set) {
             lists.check().map_err(SwitchError::Lists)?;
-            self.divert.set_addresses(&lists)?;
+            self.put_in_force(lists.clone())?;
         }
         if let Some(enabled) = change.enabled {
             self.divert.set_enabled(enabled)?;

@@ -165,6 +165,20 @@ async fn rules_apply_per_request_on_a_kept_alive_connection() {
 }
 
 #[tokio::test]
+async fn a_trusting_client_that_is_ended_during_a_handshake_has_refused_nothing() {
+    let scene = scene(&["http/1.1"]).await;
+    scene.agent.rule(&scene.url("/a"), json!({"status_code": 429})).await;
+    assert_eq!(scene.get("/a", &["http/1.1"]).await.1, 429);
+    let name = ServerName::try_from(NAME).unwrap();
+    let mut tls = rustls::ClientConnection::new(client(&scene.authority, &["http/1.1"]), name).unwrap();
+    let mut hello = Vec::new();
+    tls.write_tls(&mut hello).unwrap();
+    drop(answered(&scene, &hello, hello.len()).await);
+    scene.agent.connections(2).await;
+    assert_eq!(scene.get("/a", &["http/1.1"]).await.1, 429);
+}
+
+#[tokio::test]
 async fn a_client_that_lost_patience_before_it_saw_a_certificate_has_refused_none() {
     // Its queue takes the agent's connection and nobody ever answers.
     let silent = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -277,16 +291,21 @@ async fn a_hello_of_16_kib_in_many_segments_is_understood() {
     tls.write_tls(&mut hello).unwrap();
     assert!(hello.len() > 16 * 1024, "{} bytes", hello.len());
 
+    drop(answered(&scene, &hello, 1000).await);
+    let record = &scene.agent.connections(1).await[0];
+    assert_eq!((record.verdict, record.server_name.as_deref()), (ConnectionVerdict::Intercept, Some(NAME)));
+}
+
+/// A connection on which `hello` was sent in segments of so many bytes, and the answer to it has begun.
+async fn answered(scene: &Scene, hello: &[u8], segment: usize) -> TcpStream {
     #[expect(clippy::disallowed_methods, reason = "the test is the application, not the agent")]
     let mut stream = TcpStream::connect(scene.agent.door).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    for segment in hello.chunks(1000) {
+    for segment in hello.chunks(segment) {
         stream.write_all(segment).await.unwrap();
     }
     let mut answer = [0; 6];
     tokio::time::timeout(BOUND, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!((answer[0], answer[5]), (22, 2), "a ServerHello in a handshake record");
-    drop(stream);
-    let record = &scene.agent.connections(1).await[0];
-    assert_eq!((record.verdict, record.server_name.as_deref()), (ConnectionVerdict::Intercept, Some(NAME)));
+    stream
 }

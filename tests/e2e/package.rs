@@ -216,7 +216,8 @@ fn meets_the_rule(host: &Host, rule: &str) -> Result<()> {
 
 /// What the agent says of itself, for a test that fails.
 fn status(host: &Host) -> String {
-    let words: [&[&str]; 2] = [&["moxie", "scope", "ls"], &["journalctl", "--no-pager", "-n", "30", "-u", UNIT]];
+    let words: [&[&str]; 3] =
+        [&["moxie", "scope", "ls"], &["moxie", "status"], &["journalctl", "--no-pager", "-n", "30", "-u", UNIT]];
     words.iter().filter_map(|words| host.run(words).ok()).map(|done| done.stdout + &done.stderr).collect()
 }
 

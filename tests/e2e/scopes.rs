@@ -280,6 +280,12 @@ fn containers_are_opted_in_by_name_id_and_label_while_they_run_and_by_name_befor
         let warnings: Result<String> = warnings();
         Ok(warnings?.contains("docker does not tell").then_some(()))
     })?;
+    for words in [&["status"][..], &["scope", "ls"]] {
+        let mut command = agent.moxie()?;
+        command.args(words);
+        let done = process::run(command)?;
+        ensure!(done.stdout.contains("warning: docker does not tell"), "{words:?}: {done:?}");
+    }
     assert_eq!(await_matches(&agent, &by_label["id"], 1)?["matches"][0]["container"]["name"], "three");
     docker.up()?;
     wait::until("the agent to notice", bounds::SOON, || {

@@ -61,7 +61,6 @@ const PACKAGES: &[Package] = &[
     package("busybox-static"),
     // A booted systemd, and the package on it.
     unless("dockerd", "docker.io"),
-    unless("podman", "podman"),
     unless("debootstrap", "debootstrap"),
     unless("systemd-analyze", "systemd"),
     unless("lintian", "lintian"),

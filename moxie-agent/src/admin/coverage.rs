@@ -238,7 +238,7 @@ fn unseen(who: &Who) -> Coverage {
 fn bypass(reason: Reason) -> Option<Bypass> {
     match reason {
         Reason::RuleCanName | Reason::RuleSpent | Reason::ProxyRequests => None,
-        Reason::NoRule => Some(Bypass::NotNameable),
+        Reason::NoRule | Reason::ExcludedAddress => Some(Bypass::NotNameable),
         Reason::NotHttp | Reason::ServerFirst | Reason::SniffBound | Reason::OtherAlpn => Some(Bypass::NotHttp),
         Reason::ClientRefusedAuthority | Reason::AuthorityRefused => Some(Bypass::Pinned),
         Reason::UpstreamUntrusted => Some(Bypass::DestinationRefuses),

@@ -1,6 +1,7 @@
 //! What the API answers when it refuses: one closed enum, shown as RFC 9457 problem+json.
 
 use std::error::Error;
+use std::io::ErrorKind;
 
 use axum::http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -14,6 +15,8 @@ use crate::rulebook::BookError;
 use crate::rules::RuleId;
 use crate::rules::spec::Problem;
 use crate::scope::ScopeError;
+use crate::scope::cgroup::CgroupError;
+use crate::scope::process::ProcessError;
 use crate::store::StoreError;
 use crate::switchboard::SwitchError;
 
@@ -134,6 +137,20 @@ fn scope_kind(error: &ScopeError) -> (StatusCode, &'static str) {
     }
 }
 
+/// What to write instead of a target that is not there.
+fn missing_target(error: &ScopeError) -> Option<Problem> {
+    match error {
+        ScopeError::Cgroup(CgroupError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Some(wrong(
+            "cgroup",
+            "there is no such directory: write one below the cgroup2 mount (`systemd-cgls` shows them), or opt in by `unit` what is still to start",
+        )),
+        ScopeError::Process(ProcessError::Cgroup(CgroupError::NoProcess { .. })) => {
+            Some(wrong("pid", "there is no such process: write the id of one that runs, as `pgrep` gives it"))
+        }
+        _ => None,
+    }
+}
+
 impl Refusal {
     /// One wrong field.
     pub fn field(field: &str, message: impl Into<String>) -> Self {
@@ -189,7 +206,11 @@ impl Refusal {
             status: status.as_u16(),
             code: code.into(),
             detail: self.detail(),
-            errors: if let Self::Invalid(problems) = self { problems.clone() } else { Vec::new() },
+            errors: match self {
+                Self::Invalid(problems) => problems.clone(),
+                Self::Scope(error) => missing_target(error).into_iter().collect(),
+                _ => Vec::new(),
+            },
             request_id: request_id.into(),
         }
     }

@@ -141,6 +141,7 @@ impl Parts {
             divert: Arc::clone(&self.divert),
             rules: Arc::clone(&self.rules),
             scopes: Arc::clone(&self.scopes),
+            switchboard: Arc::clone(&self.switchboard),
             journal: Arc::clone(&self.journal),
             metrics: Arc::clone(&self.metrics),
             leaves: LeafCache::new(authority, config.tls.leaf_cache, Arc::clone(&self.metrics), self.clock.clone()),

@@ -76,6 +76,8 @@ fn tell(status: &Value, changed: u64) -> String {
     if let Some(trouble) = status.get("store_trouble").and_then(Value::as_str) {
         lines.push(format!("store: {trouble}"));
     }
+    let warnings = status.get("warnings").and_then(Value::as_array).into_iter().flatten();
+    lines.extend(warnings.filter_map(Value::as_str).map(|warning| format!("warning: {warning}")));
     lines.join("\n")
 }
 

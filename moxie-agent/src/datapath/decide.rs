@@ -35,6 +35,9 @@ fn judge(conn: &Sniffed, cx: &Context) -> Verdict {
     match conn.origin.asked.as_ref().map(|asked| asked.form) {
         Some(Form::Requests) => requests(conn, cx),
         Some(Form::Tunnel) if !cx.divert.is_enabled() => Verdict::Passthrough(Reason::SwitchedOff),
+        Some(Form::Tunnel) | None if cx.switchboard.leaves_alone(conn.origin.destination.ip()) => {
+            Verdict::Passthrough(Reason::ExcludedAddress)
+        }
         Some(Form::Tunnel) | None => bytes(conn, cx),
     }
 }

@@ -55,6 +55,12 @@ impl Network {
         self.prefix
     }
 
+    /// Whether `address` is in it.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4() && masked(address, self.prefix) == self.address
+    }
+
     fn narrowest(self, address: IpAddr) -> IpAddr {
         address
     }
@@ -130,6 +136,17 @@ impl AddressLists {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
+    }
+
+    /// Whether connections to `address` are diverted.
+    #[must_use]
+    pub fn diverts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let longest = |list: &[Network]| list.iter().filter(|it| it.contains(address)).map(|it| it.prefix).max();
+        match (longest(&self.allow), longest(&self.deny)) {
+            (None, None) => self.allow.is_empty(),
+            (allow, deny) => allow > deny,
+        }
     }
 
     /// What cannot be meant, for people: a network on both lists, or more networks than there is room for.

@@ -39,6 +39,7 @@ fn names_are_the_names_in_json() {
         "upstream_failed",
         "no_original_dst",
         "own_socket",
+        "excluded_address",
         "client_closed"
     ]))
     .unwrap();

@@ -15,6 +15,7 @@ use crate::namespace::Namespace;
 #[derive(Debug)]
 struct Paper {
     enabled: AtomicBool,
+    has_lists: bool,
     lists: Mutex<AddressLists>,
 }
 
@@ -45,6 +46,9 @@ impl Divert for Paper {
         Ok(())
     }
     fn set_addresses(&self, lists: &AddressLists) -> Result<(), DivertError> {
+        if !self.has_lists {
+            return Err(DivertError::NoAddressLists { way: self.name() });
+        }
         *self.lists.lock().unwrap() = lists.clone();
         Ok(())
     }
@@ -61,7 +65,7 @@ impl Divert for Paper {
 }
 
 fn paper() -> Arc<Paper> {
-    Arc::new(Paper { enabled: true.into(), lists: Mutex::default() })
+    Arc::new(Paper { enabled: true.into(), has_lists: true, lists: Mutex::default() })
 }
 
 fn networks(texts: &[&str]) -> Vec<Network> {
@@ -126,4 +130,22 @@ fn a_change_that_cannot_be_written_down_is_in_force_and_says_so() {
     let refused = board.change(Change { enabled: Some(false), ..Change::default() });
     assert!(matches!(refused, Err(SwitchError::NotKept { .. })), "{refused:?}");
     assert!(!way.is_enabled());
+}
+
+#[test]
+fn where_the_way_has_no_lists_connections_come_and_pass_through() {
+    let way = Arc::new(Paper { enabled: true.into(), has_lists: false, lists: Mutex::default() });
+    let (board, warnings) = Switchboard::open(way, None, configured());
+    assert_eq!(warnings, Vec::<String>::new());
+    let alone = |address: &str| board.leaves_alone(address.parse().unwrap());
+    assert!(alone("10.1.2.3") && alone("::ffff:10.1.2.3") && !alone("198.51.100.7"));
+    let allow = Some(ListChange::To(networks(&["10.1.0.0/16", "2001:db8::/32"])));
+    board.change(Change { allow, ..Change::default() }).unwrap();
+    assert!(!alone("10.1.2.3") && alone("10.2.0.1") && alone("198.51.100.7") && !alone("2001:db8::1"));
+}
+
+#[test]
+fn where_the_way_has_lists_nothing_is_left_to_the_data_path() {
+    let (board, _) = Switchboard::open(paper(), None, configured());
+    assert!(!board.leaves_alone("10.1.2.3".parse().unwrap()));
 }

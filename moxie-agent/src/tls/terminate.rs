@@ -14,9 +14,12 @@ use tokio_rustls::server::TlsStream;
 /// Why a handshake with the application failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TerminateError {
-    /// It does not trust the authority: it said so, or hung up on seeing our certificate.
+    /// It does not trust the authority: it said so, or hung up and is not known to.
     #[error("the client refused the certificate")]
     Refused(#[source] io::Error),
+    /// It hung up on seeing our certificate: it refuses without a word, or has just ended.
+    #[error("the client hung up during the handshake")]
+    HungUp(#[source] io::Error),
     /// Anything else, such as no protocol version in common.
     #[error("the handshake with the client failed")]
     Handshake(#[source] io::Error),
@@ -38,9 +41,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let config = config(leaf, alpn).map_err(TerminateError::Setup)?;
-    TlsAcceptor::from(Arc::new(config)).accept(stream).await.map_err(|error| {
-        if is_refusal(&error) { TerminateError::Refused(error) } else { TerminateError::Handshake(error) }
-    })
+    TlsAcceptor::from(Arc::new(config)).accept(stream).await.map_err(told)
 }
 
 /// Sessions are not resumed: a resumed one would outlive the rule that it was looked into for.
@@ -55,40 +56,49 @@ fn config(leaf: Arc<CertifiedKey>, alpn: Vec<Vec<u8>>) -> Result<ServerConfig, T
     Ok(config)
 }
 
-/// An alert that is about the certificate, or a client that hangs up once it has seen it.
-fn is_refusal(error: &io::Error) -> bool {
-    if let Some(TlsError::AlertReceived(alert)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        return matches!(
-            alert,
-            AlertDescription::UnknownCA
-                | AlertDescription::BadCertificate
-                | AlertDescription::UnsupportedCertificate
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::CertificateRevoked
-                | AlertDescription::CertificateExpired
-                | AlertDescription::AccessDenied
-                | AlertDescription::UserCanceled
-        );
+fn told(error: io::Error) -> TerminateError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(TlsError::AlertReceived(alert)) if is_about_the_certificate(*alert) => TerminateError::Refused(error),
+        None if is_hang_up(error.kind()) => TerminateError::HungUp(error),
+        _ => TerminateError::Handshake(error),
     }
-    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+fn is_about_the_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::AccessDenied
+            | AlertDescription::UserCanceled
+    )
+}
+
+fn is_hang_up(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(error: io::Error, refusal: bool) {
-        assert_eq!(is_refusal(&error), refusal, "{error}");
+    fn check(error: io::Error, expected: &str) {
+        let told = format!("{:?}", told(error));
+        assert!(told.starts_with(expected), "{told}");
     }
 
     #[test]
-    fn a_refusal_is_told_from_other_failures() {
+    fn a_refusal_is_told_from_a_hang_up_and_from_other_failures() {
         let tls = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        check(tls(TlsError::AlertReceived(AlertDescription::UnknownCA)), true);
-        check(tls(TlsError::AlertReceived(AlertDescription::CertificateUnknown)), true);
-        check(tls(TlsError::AlertReceived(AlertDescription::ProtocolVersion)), false);
-        check(tls(TlsError::NoApplicationProtocol), false);
-        check(io::ErrorKind::UnexpectedEof.into(), true);
-        check(io::ErrorKind::ConnectionReset.into(), true);
+        check(tls(TlsError::AlertReceived(AlertDescription::UnknownCA)), "Refused");
+        check(tls(TlsError::AlertReceived(AlertDescription::CertificateUnknown)), "Refused");
+        check(tls(TlsError::AlertReceived(AlertDescription::ProtocolVersion)), "Handshake");
+        check(tls(TlsError::NoApplicationProtocol), "Handshake");
+        check(io::ErrorKind::UnexpectedEof.into(), "HungUp");
+        check(io::ErrorKind::ConnectionReset.into(), "HungUp");
     }
 }

@@ -95,16 +95,25 @@ async fn end_tls(
     let client = Client::new(&conn.log.caller(), &destination.name);
     let downstream = Downstream::new(conn.stream, conn.log.bytes());
     let abort = downstream.abort();
-    let stream = terminate(downstream, leaf, destination.alpn.into_iter().collect()).await.map_err(|error| {
-        if matches!(error, TerminateError::Refused(_)) {
-            cx.learned.refused.insert(client.clone());
-        }
-        Error::Terminate(error)
-    })?;
+    let stream = terminate(downstream, leaf, destination.alpn.into_iter().collect()).await;
+    let stream = stream.map_err(|error| Error::Terminate(learn_from(error, &client, cx)))?;
     let version = spoken(stream.get_ref().1.alpn_protocol());
     let link = Link::new(conn.origin, Some(destination.target), version, destination.ready);
     let session = Session::new("https", version, abort, link, conn.log, client, cx);
     serve_inside(stream, session).await
+}
+
+/// A client that hangs up on our certificate refuses it, unless it is known to trust us: then it was most likely ended, as a service
+/// is that restarts.
+fn learn_from(error: TerminateError, client: &Client, cx: &Context) -> TerminateError {
+    let error = match error {
+        TerminateError::HungUp(source) if !cx.learned.trusting.contains(client) => TerminateError::Refused(source),
+        other => other,
+    };
+    if matches!(error, TerminateError::Refused(_)) {
+        cx.learned.refused.insert(client.clone());
+    }
+    error
 }
 
 /// A client that hangs up without a request, and never made one before, has most likely refused the certificate by a

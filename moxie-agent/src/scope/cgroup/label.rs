@@ -6,6 +6,8 @@ use std::path::Path;
 const ID_LENGTH: usize = 64;
 /// What runtimes put before the id in the name of a scope unit, or of a plain cgroup.
 const PREFIXES: [&str; 4] = ["docker-", "libpod-", "cri-containerd-", "crio-"];
+/// Under what runtimes put cgroups that are named by the id alone; the last three are namespaces of containerd's.
+const PARENTS: [&str; 5] = ["docker", "kubepods", "k8s.io", "default", "moby"];
 
 /// The systemd unit: the last component that is a service or a scope, but not a container's own scope.
 #[must_use]
@@ -20,7 +22,7 @@ pub fn container_of(cgroup: &Path) -> Option<String> {
     let mut parent = "";
     let mut found = None;
     for name in names(cgroup) {
-        let is_below_runtime = parent == "docker" || parent.starts_with("pod") || parent == "kubepods";
+        let is_below_runtime = PARENTS.contains(&parent) || parent.starts_with("pod");
         let by_place = (is_below_runtime && is_id(name)).then_some(name);
         found = id_after_prefix(name).or(by_place).or(found);
         parent = name;

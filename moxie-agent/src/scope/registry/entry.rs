@@ -99,6 +99,15 @@ impl Entry {
         lock(&self.tree).as_ref().map(look)
     }
 
+    /// Whether it was a process tree's, and the last process of that has ended: its number may be another's by now.
+    pub(super) fn has_ended(&self) -> bool {
+        let is_empty = |tree: &ProcessTree| {
+            let below = cgroup::with_descendants(tree.path());
+            below.iter().all(|path| cgroup::processes(path).is_ok_and(|processes| processes.is_empty()))
+        };
+        self.tree(is_empty).unwrap_or(false)
+    }
+
     /// Undoes what was made for it; its places are off path.
     pub(super) fn undo(&self) {
         drop(lock(&self.tree).take());

@@ -31,6 +31,7 @@ impl Scopes {
     /// systemd does when a unit restarts, and containers that have become known. To be called about once a second. Blocks for a
     /// look at every cgroup and at every process on path.
     pub fn refresh(&self) {
+        self.end_trees();
         let seen = self.walk();
         {
             let _changing = lock(&self.changing);
@@ -41,6 +42,15 @@ impl Scopes {
         self.ask_systemd();
         for place in &self.table.load_full().places {
             place.refresh();
+        }
+    }
+
+    /// Ends the scopes of process trees that have ended.
+    fn end_trees(&self) {
+        for entry in self.table.load_full().entries.iter().filter(|entry| entry.has_ended()) {
+            tracing::info!(scope = %entry.id, "its processes have ended, and so has it");
+            // Only the configuration's own scope is kept, which is no process tree's.
+            let _ = self.remove(&entry.id);
         }
     }
 
@@ -73,6 +83,7 @@ impl Scopes {
 
     pub(super) fn admit(&self, entry: Entry, admission: Admission) -> Result<(Scope, bool), ScopeError> {
         let entry = Arc::new(entry);
+        self.end_trees();
         {
             let _changing = lock(&self.changing);
             let table = self.table.load_full();

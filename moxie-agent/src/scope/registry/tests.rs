@@ -465,3 +465,16 @@ fn a_cgroup_is_on_path_as_soon_as_it_is_made_and_off_once_it_is_removed() {
     }
     assert_eq!(bench.scopes.warnings(), Vec::<String>::new());
 }
+
+#[test]
+fn a_process_trees_scope_ends_with_its_last_process() {
+    let Some(bench) = Bench::new(false) else { return };
+    let sleeper = bench.sleeper();
+    let (scope, _) = bench.scopes.add(ScopeSpec::of(Target::Pid(sleeper.0.id())), Timestamp::UNIX_EPOCH).unwrap();
+    bench.scopes.refresh();
+    assert_eq!(bench.scopes.list().len(), 1);
+    drop(sleeper);
+    bench.scopes.refresh();
+    assert!(bench.scopes.list().is_empty() && bench.attached().is_empty());
+    assert!(!scope.path.unwrap().exists(), "its cgroup is gone");
+}
