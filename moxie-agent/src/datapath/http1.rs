@@ -14,8 +14,6 @@ mod exchange;
 mod facts;
 mod lane;
 mod requests;
-#[cfg(test)]
-mod tests;
 mod wire;
 
 use std::collections::VecDeque;

@@ -70,7 +70,7 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
         let stay = if persists && !self.party.cx.drain.has_started() { Stay::Kept } else { Stay::Ended };
         let [head, body] = answer::own(answer.status, &answer.lines, &answer.body, awaited, stay);
         log.answered(answer.status);
-        log.sent(answer.body.len() as u64);
+        log.sent(if answer::has_body(answer.status, awaited) { answer.body.len() as u64 } else { 0 });
         self.answers.insert(head, body);
         self.through.push(log);
         self.request.clear();

@@ -36,7 +36,7 @@ pub(super) enum Stay {
 /// they are short.
 pub(super) fn own(status: StatusCode, lines: &[u8], body: &Bytes, to: Awaited, stay: Stay) -> [Bytes; 2] {
     let reason = status.canonical_reason().unwrap_or_default();
-    let sent = if to.method == Asked::Head || is_bodiless(status) { Bytes::new() } else { body.clone() };
+    let sent = if has_body(status, to) { body.clone() } else { Bytes::new() };
     let in_one = sent.len() <= ONE_PIECE;
     let mut head = BytesMut::with_capacity(96 + lines.len() + if in_one { sent.len() } else { 0 });
     head.put_slice(b"HTTP/1.1 ");
@@ -108,8 +108,7 @@ pub(super) fn replaced(
     let mut head = Vec::with_capacity(answer.len() + 64);
     answer.edited(bytes, line, &edits, &mut head);
     let fate = if new.is_some() { Fate::Replaced } else { Fate::Passed };
-    let is_sent = to.method != Asked::Head && !is_bodiless(status);
-    Replacement { head, body: new.filter(|_| is_sent).unwrap_or_default(), status, fate }
+    Replacement { head, body: new.filter(|_| has_body(status, to)).unwrap_or_default(), status, fate }
 }
 
 /// The body in the real one's place; none if the real one stays. A status with a body in the place of one without gets an empty one.
@@ -117,6 +116,11 @@ fn new_body(real: StatusCode, status: StatusCode, rewrite: Option<&Rewrite>) -> 
     let given = rewrite.and_then(|rewrite| rewrite.body.clone());
     let is_other_kind = is_bodiless(real) != is_bodiless(status);
     given.or_else(|| is_other_kind.then(Bytes::new))
+}
+
+/// Whether a body is sent behind the head of an answer.
+pub(super) fn has_body(status: StatusCode, to: Awaited) -> bool {
+    to.method != Asked::Head && !is_bodiless(status)
 }
 
 /// Whether an answer of this status has no body, whatever its head says (RFC 9112 section 6.3).

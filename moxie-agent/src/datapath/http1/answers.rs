@@ -133,11 +133,11 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
 
     /// A head that is to be changed waits until it is whole, and until everything before it has been written.
     fn read_held_head(&mut self) -> Result<bool, Broken> {
-        let Some(exchange) = self.answered() else {
+        let Some(awaited) = self.answered().map(|exchange| exchange.awaited) else {
             self.doubt(Doubt::Unasked);
             return Ok(true);
         };
-        match self.answer.read(self.answers.held(), &exchange.awaited) {
+        match self.answer.read(self.answers.held(), &awaited) {
             Ok(Read::Partial) => return Ok(false),
             Ok(Read::Done) if self.answer.interim() || self.answer.switches() => {
                 self.answers.pass(self.answer.len());

@@ -12,7 +12,7 @@ use crate::datapath::downstream::Downstream;
 use crate::upstream::{LinkError, Stream, Way};
 
 /// A socket, perhaps inside TLS, whose ends are told apart.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
+pub(in crate::datapath) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
     /// Ends this side without a word of TLS's, as a peer does that is cut off.
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
