@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::{self, cargo};
-use crate::{setup, tidy, vm};
+use crate::{bench, setup, tidy, vm};
 
 /// Where each step's output is kept.
 const LOGS: &str = "target/xtask";
@@ -79,6 +79,7 @@ fn code(summary: &mut Summary) -> Result<()> {
     summary.command(others, with(cargo(&own), &["--", "--skip", store]));
     summary.command("store contract", with(cargo(&["test", "-p", "moxie-agent", "--lib"]), &[store]));
     summary.command("the lab's own parts", cargo(&["test", "-p", "moxie-tests", "--lib"]));
+    summary.command("the bench's own parts", cargo(&["test", "-p", "moxie-bench"]));
     for target in targets("datapath")? {
         summary.command(&format!("loopback: {target}"), cargo(&["test", "-p", "moxie-tests", "--test", &target]));
     }
@@ -92,6 +93,11 @@ fn code(summary: &mut Summary) -> Result<()> {
         }
     }
     other_ways(summary);
+    if command::is_root() && command::is_installed("apt-get") {
+        summary.own("bench, one short run of each", bench::smoke);
+    } else {
+        summary.skipped("bench, one short run of each");
+    }
     Ok(())
 }
 
