@@ -5,5 +5,6 @@
 
 mod agent;
 mod clear;
+mod late;
 mod origin;
 mod secure;

@@ -182,6 +182,11 @@ fn always_429_for<'lab>(lab: &'lab Lab, settings: &str) -> Result<(Agent<'lab>, 
     Ok((agent, format!("(echo -ne '{ask}'; sleep 0.3) | nc -w 5 {address} 80")))
 }
 
+/// The same from a client that is silent for so long that its destination is dialled first.
+fn late(call: &str) -> String {
+    call.replacen("(echo", "(sleep 0.2; echo", 1)
+}
+
 /// A container's whole life: its entrypoint's first act is one call. What it was answered.
 fn first_call(docker: &Docker<'_>, call: &str, options: &[&str]) -> Result<String> {
     let mut arguments = vec!["run", "--rm"];
@@ -210,7 +215,13 @@ fn a_labelled_container_is_on_path_from_its_first_connect_on_every_network() -> 
     }
     let records = agent.list("/api/v1/exchanges?limit=1000")?;
     assert_eq!(records.len(), calls, "each call came once");
-    let caller = &records[0]["caller"];
+    let caller = records[0]["caller"].clone();
+    for network in ["none", "inside"] {
+        let options = ["--network", network, "--label", "moxie.intercept=true"];
+        // From the one it has no way to the destination, from the other one that ends in nothing.
+        let answer = first_call(&docker, &late(&ask), &options)?;
+        ensure!(answer.starts_with("429"), "a late call from network {network}: {answer}");
+    }
     assert_eq!((&caller["container"], &caller["image"]), (&json!("shop-inside-19"), &json!(IMAGE)));
     assert_eq!(caller["container_id"].as_str().map(str::len), Some(64));
     assert_eq!((&caller["comm"], &caller["scope"]), (&json!("nc"), &json!("configured-label")));
