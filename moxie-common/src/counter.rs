@@ -52,6 +52,8 @@ counters! {
     NoRouteV6 => "no_route_v6",
     /// Direct: the kernel had no room to remember the original destination.
     NoStorage => "no_storage",
+    /// Direct: as many handshakes are under way as there is room for.
+    HandshakesFull => "handshakes_full",
     /// A diverted connection was announced to the agent's side.
     Announced => "announced",
     /// A diverted connection could not be announced; the agent will reset it.

@@ -82,7 +82,8 @@ pub fn listener_for(ctx: &SockAddrContext, destination: &Address, port: u16) -> 
     }
     caller_is_another(control)?;
     socket_is_free(socket(ctx), destination)?;
-    find_listener(ctx, destination.is_v4(), control)
+    let listener = find_listener(ctx, destination.is_v4(), control)?;
+    if maps::has_room(control) { Ok(listener) } else { Err(Counter::HandshakesFull) }
 }
 
 #[inline(always)]

@@ -153,6 +153,12 @@ impl Agent<'_> {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Where it logs to.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     fn await_ready(&mut self) -> Result<()> {
         wait::until("the agent to be ready", bounds::SOON, || {
             if let Some(status) = self.child.try_wait()? {
