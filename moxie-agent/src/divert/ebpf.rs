@@ -16,6 +16,7 @@ mod refusals;
 pub mod release;
 mod routes;
 mod sets;
+mod shares;
 mod tags;
 mod watch;
 
@@ -30,7 +31,7 @@ use moxie_common::{Counter, Mark, listed};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, PortSet, Terms};
+use super::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, PortSet, Share, Terms};
 use crate::namespace::Namespace;
 use crate::paths::FIRST_LISTENER_PORT;
 use crate::scope::cgroup::{self, Hierarchy};
@@ -42,6 +43,7 @@ use origins::Origins;
 use place::Place;
 use refusals::Refusals;
 use sets::Sets;
+use shares::Shares;
 use tags::Tags;
 use watch::Watcher;
 
@@ -101,6 +103,7 @@ pub struct Ebpf {
     controls: Controls,
     origins: Origins,
     refusals: Arc<Refusals>,
+    shares: Arc<Shares>,
     addresses: Mutex<AddressMap>,
     log: Option<Mutex<load::KernelLog>>,
     mark: Option<Mark>,
@@ -128,13 +131,28 @@ impl Ebpf {
         let agent_cgroup = if options.guards.cgroup { cgroup::id_of(home.path())? } else { 0 };
         let controls = Controls::new(&mut object, options, sets.first_port(), agent_cgroup)?;
         let refusals = Arc::new(Refusals::new(&mut object)?);
+        let shares = Arc::new(Shares::new(&mut object)?);
         let addresses = Mutex::new(AddressMap::new(&mut object)?);
         let origins = Origins::new(&mut object)?;
         let programs = Programs::load(object)?;
         programs.attach_agent(home.path())?;
         let mark = sets.own_mark().filter(|_| options.guards.mark);
         let (guards, pid) = (options.guards, home::pid_as_the_kernel_has_it());
-        Ok(Self { sets, programs, controls, origins, refusals, addresses, log, mark, guards, pid, hierarchy, home })
+        Ok(Self {
+            sets,
+            programs,
+            controls,
+            origins,
+            refusals,
+            shares,
+            addresses,
+            log,
+            mark,
+            guards,
+            pid,
+            hierarchy,
+            home,
+        })
     }
 
     /// First of the ports that the agent listens on.
@@ -170,11 +188,16 @@ struct Attached {
     place: Arc<Place>,
     cgroup_id: u64,
     refusals: Arc<Refusals>,
+    shares: Arc<Shares>,
 }
 
 impl Attachment for Attached {
     fn refresh(&self) {
         self.place.look();
+    }
+
+    fn divert(&self, share: Share) -> Result<(), DivertError> {
+        self.shares.set(self.cgroup_id, share)
     }
 
     fn obstacles(&self) -> Vec<String> {
@@ -202,7 +225,10 @@ impl Divert for Ebpf {
         // The listeners before the hooks that look for them.
         place.look();
         let links = self.programs.attach(&cgroup, terms)?;
-        Ok(Box::new(Attached { _links: links, place, cgroup_id, refusals: Arc::clone(&self.refusals) }))
+        let (refusals, shares) = (Arc::clone(&self.refusals), Arc::clone(&self.shares));
+        // Of what may have been said of it before nothing counts.
+        shares.set(cgroup_id, Share::All)?;
+        Ok(Box::new(Attached { _links: links, place, cgroup_id, refusals, shares }))
     }
 
     async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
