@@ -17,7 +17,7 @@ const LOGS: &str = "target/xtask";
 /// Ways on path besides the one that is taken first.
 const OTHER_WAYS: [&str; 2] = ["netfilter", "proxy"];
 /// Test programs that hold on every way, but for the rows of `docs/ways.md` that they name.
-const ON_EVERY_WAY: [&str; 5] = ["rules", "wire", "run", "safety", "commands"];
+const ON_EVERY_WAY: [&str; 6] = ["rules", "wire", "run", "safety", "commands", "zero"];
 
 /// How a step came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
