@@ -16,7 +16,7 @@ use crate::stage::{Stage, Tier};
 /// Conversations at a time.
 const AT_ONCE: usize = 12;
 /// Which tiers have to be as good as direct.
-const HELD: [Tier; 2] = [Tier::Direct, Tier::Passed];
+pub const HELD: [Tier; 2] = [Tier::Direct, Tier::Passed];
 
 /// Where in the table.
 type Cell = (&'static str, Layer, Tier);

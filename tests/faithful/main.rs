@@ -17,3 +17,4 @@ mod script;
 mod secret;
 mod stage;
 mod transcript;
+mod walk;
