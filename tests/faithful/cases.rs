@@ -4,6 +4,7 @@ mod bodies;
 mod broken;
 mod ends;
 mod heads;
+mod http2;
 mod interim;
 mod rules;
 mod secrets;
@@ -149,6 +150,7 @@ impl Case {
 pub fn all() -> Vec<Case> {
     [
         heads::cases(),
+        http2::cases(),
         targets::cases(),
         bodies::cases(),
         interim::cases(),

@@ -8,6 +8,7 @@
 #![expect(unreachable_pub, reason = "a test program is nobody's library")]
 
 mod cases;
+mod frames;
 mod golden;
 mod known;
 mod listed;
