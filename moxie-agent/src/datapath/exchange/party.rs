@@ -17,7 +17,7 @@ pub struct Party {
     pub(in crate::datapath) cx: Arc<Context>,
     /// `https` or `http`.
     pub(in crate::datapath) scheme: &'static str,
-    pub(in crate::datapath) caller: Caller,
+    pub(in crate::datapath) caller: Arc<Caller>,
     pub(in crate::datapath) log: Arc<ConnectionLog>,
     pub(in crate::datapath) client: Client,
     /// What it told an explicit proxy.
