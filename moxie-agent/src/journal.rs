@@ -203,7 +203,8 @@ pub struct Exchange {
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
     /// Who made it.
-    pub caller: Caller,
+    #[schema(value_type = Caller)]
+    pub caller: Arc<Caller>,
     /// HTTP method.
     pub method: String,
     /// `scheme://authority/path?query`, as the client asked.
@@ -237,7 +238,8 @@ pub struct Connection {
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
     /// Who opened it.
-    pub caller: Caller,
+    #[schema(value_type = Caller)]
+    pub caller: Arc<Caller>,
     /// `ip:port` the application wanted; null if the kernel had none.
     pub original_dst: Option<String>,
     /// Name the client asked for: TLS SNI, else the HTTP host.

@@ -2,6 +2,7 @@
 //!
 //! In: what the stages note. Out: records in the journal. Never: blocks; the record is written when its last holder lets go.
 
+use std::mem::take;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,7 +35,7 @@ pub struct ConnectionLog {
 #[derive(Debug)]
 struct Notes {
     started_at: Timestamp,
-    caller: Caller,
+    caller: Arc<Caller>,
     original_dst: Option<String>,
     server_name: Option<String>,
     protocol: Protocol,
@@ -50,7 +51,7 @@ impl ConnectionLog {
         cx.metrics.connection_opened();
         let notes = Notes {
             started_at: cx.clock.now(),
-            caller: Caller::default(),
+            caller: Arc::default(),
             original_dst: None,
             server_name: None,
             protocol: Protocol::Opaque,
@@ -88,15 +89,15 @@ impl ConnectionLog {
 
     /// Who made the connection, as far as it is known by now.
     #[must_use]
-    pub fn caller(&self) -> Caller {
-        self.notes().caller.clone()
+    pub fn caller(&self) -> Arc<Caller> {
+        Arc::clone(&self.notes().caller)
     }
 
     /// Notes stage 2.
     pub fn located(&self, origin: &Origin, caller: Caller, scopes: &Scopes) {
         let mut notes = self.notes();
         notes.open = Some(scopes.connection_opened(caller.scope.as_ref()));
-        notes.caller = caller;
+        notes.caller = Arc::new(caller);
         notes.original_dst = origin.is_found().then(|| origin.destination.to_string());
         notes.server_name = origin.asked.as_ref().map(|asked| asked.host.clone());
     }
@@ -135,7 +136,7 @@ impl Drop for ConnectionLog {
         let record = Connection {
             id: self.id.clone(),
             started_at: notes.started_at,
-            caller: std::mem::take(&mut notes.caller),
+            caller: take(&mut notes.caller),
             original_dst: notes.original_dst.take(),
             server_name: notes.server_name.take(),
             protocol: notes.protocol,
@@ -237,6 +238,20 @@ impl ExchangeLog {
         self.finished = true;
     }
 
+    /// The record, with its texts moved out and not copied: one is made for each exchange.
+    fn take(&mut self) -> Exchange {
+        let record = &mut self.record;
+        Exchange {
+            id: take(&mut record.id),
+            connection_id: take(&mut record.connection_id),
+            caller: Arc::clone(&record.caller),
+            method: take(&mut record.method),
+            url: take(&mut record.url),
+            rule_id: record.rule_id.take(),
+            ..*record
+        }
+    }
+
     /// The answer will not be complete, and why.
     pub fn broke(&mut self, error: ExchangeError) {
         self.record.error = Some(error);
@@ -249,8 +264,9 @@ impl Drop for ExchangeLog {
             self.record.error = Some(ExchangeError::ClientGone);
         }
         self.record.duration_ms = millis(self.began);
-        self.metrics.exchange(&self.record);
-        self.journal.exchange(self.record.clone());
+        let record = self.take();
+        self.metrics.exchange(&record);
+        self.journal.exchange(record);
     }
 }
 

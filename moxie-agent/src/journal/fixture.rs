@@ -11,7 +11,7 @@ pub(crate) fn exchange(id: &str) -> Exchange {
         id: id.into(),
         connection_id: "connection".into(),
         started_at: Timestamp::UNIX_EPOCH,
-        caller: Caller { scope: Some(ScopeId("shop".into())), ..Caller::default() },
+        caller: Caller { scope: Some(ScopeId("shop".into())), ..Caller::default() }.into(),
         method: "GET".into(),
         url: "https://api.example/v1?a=b".into(),
         protocol: Protocol::Http1,
@@ -30,7 +30,7 @@ pub(crate) fn connection(id: &str) -> Connection {
     Connection {
         id: id.into(),
         started_at: Timestamp::UNIX_EPOCH,
-        caller: Caller { scope: Some(ScopeId("shop".into())), ..Caller::default() },
+        caller: Caller { scope: Some(ScopeId("shop".into())), ..Caller::default() }.into(),
         original_dst: Some("198.51.100.7:443".into()),
         server_name: Some("api.example".into()),
         protocol: Protocol::Tls,

@@ -8,7 +8,9 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -39,9 +41,21 @@ pub struct Request<'a> {
     /// Query as sent, without the `?`.
     pub query: Option<&'a str>,
     /// Request headers.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a dyn Headers,
     /// Who made the request.
     pub caller: &'a Caller,
+}
+
+/// The headers of a request, however they are kept.
+pub trait Headers: fmt::Debug + Sync {
+    /// The values of every header called `name` (any case), in order; bytes that are no UTF-8 are replaced.
+    fn values<'a>(&'a self, name: &str) -> Vec<Cow<'a, str>>;
+}
+
+impl Headers for HeaderMap {
+    fn values<'a>(&'a self, name: &str) -> Vec<Cow<'a, str>> {
+        self.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect()
+    }
 }
 
 /// What a rule that fired wants done.

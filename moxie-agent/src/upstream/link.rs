@@ -19,7 +19,7 @@ use super::dial::{DialError, Upstream};
 use super::probe::{ConnectError, Ready, TlsTarget};
 use super::ragged::Ragged;
 use crate::chain::Chain;
-use crate::divert::{Asked, Origin};
+use crate::divert::Origin;
 use crate::journal::ExchangeError;
 
 /// A body on its way to the destination.
@@ -114,12 +114,6 @@ impl Link {
     pub fn telling(mut self, closed: &Arc<Notify>) -> Self {
         self.closed = Arc::clone(closed);
         self
-    }
-
-    /// What the client asked for, where it is an explicit proxy's.
-    #[must_use]
-    pub fn asked(&self) -> Option<&Asked> {
-        self.origin.asked.as_ref()
     }
 
     /// Completes each time a connection to the destination has ended.
