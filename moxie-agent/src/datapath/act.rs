@@ -10,8 +10,7 @@ pub mod passthrough;
 pub mod respond;
 pub mod rewrite;
 
-use std::io;
-
+use crate::datapath::relay;
 use crate::journal::Reason;
 use crate::tls::terminate::TerminateError;
 use crate::upstream::{DialError, LinkError};
@@ -24,7 +23,7 @@ pub enum Error {
     Dial(#[source] DialError),
     /// One side broke off while bytes were copied; the other has been reset.
     #[error("the connection broke off while it was passed through")]
-    Relay(#[source] io::Error),
+    Relay(#[source] relay::Error),
     /// The handshake with the application failed.
     #[error("cannot end TLS for the client")]
     Terminate(#[source] TerminateError),

@@ -84,6 +84,12 @@ impl ConnectionLog {
         Arc::clone(&self.bytes)
     }
 
+    /// The same, for as long as the record is held.
+    #[must_use]
+    pub fn bytes_so_far(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// Who made the connection, as far as it is known by now.
     #[must_use]
     pub fn caller(&self) -> Arc<Caller> {
