@@ -34,6 +34,8 @@ pub enum Seen {
     Http,
     /// It cannot tell whose this is, in the clear; inside TLS the name is there.
     Opaque,
+    /// It leaves it alone.
+    Nothing,
 }
 
 /// A rule that fires, and what then is to be seen.
@@ -84,6 +86,12 @@ impl Case {
     /// In the clear nobody can tell whose this is.
     fn opaque(mut self) -> Self {
         self.seen = Seen::Opaque;
+        self
+    }
+
+    /// Rules are not for this.
+    fn left_alone(mut self) -> Self {
+        self.seen = Seen::Nothing;
         self
     }
 

@@ -22,8 +22,10 @@ impl Known {
     }
 }
 
-const ON_PATH: &[Tier] = &[Tier::Passed];
+const ON_PATH: &[Tier] = &[Tier::Passed, Tier::Interpreted];
+const FIRED: &[Tier] = &[Tier::Fired];
 const CLEAR: &[Layer] = &[Layer::Clear];
+const SECRET: &[Layer] = &[Layer::Secret];
 
 /// All of them.
 pub const KNOWN: &[Known] = &[
@@ -40,5 +42,19 @@ pub const KNOWN: &[Known] = &[
         layers: CLEAR,
         tiers: ON_PATH,
         what: &["origin: silence instead of Fin"],
+    },
+    Known {
+        id: "asked-first",
+        case: "answered-after-a-body",
+        layers: SECRET,
+        tiers: FIRED,
+        what: &["origin: 2 connections instead of 1 connections"],
+    },
+    Known {
+        id: "asked-first",
+        case: "answered-head",
+        layers: SECRET,
+        tiers: FIRED,
+        what: &["origin: 2 connections instead of 1 connections"],
     },
 ];

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use moxie_agent::journal::ConnectionVerdict;
+use moxie_agent::journal::{ConnectionVerdict, Reason};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -47,8 +47,8 @@ pub enum Presence {
 #[derive(Clone, Debug)]
 pub struct Played {
     pub transcript: Transcript,
-    /// What the agent made of the connection.
-    pub verdict: Option<ConnectionVerdict>,
+    /// What the agent made of the connection, and why.
+    pub verdict: Option<(ConnectionVerdict, Reason)>,
 }
 
 /// Plays `script`.
@@ -81,7 +81,7 @@ pub async fn play(script: &Script, cast: &Cast, layer: Layer, tier: Tier, stage:
             transcript.given_up = Some(0);
         }
     }
-    let verdict = stage.record(tier, address).await.map(|record| record.verdict);
+    let verdict = stage.record(tier, address).await.map(|record| (record.verdict, record.reason));
     Played { transcript, verdict }
 }
 
@@ -119,7 +119,10 @@ impl Players {
     }
 
     async fn hear(&mut self, index: usize, side: Side, count: usize) -> Result<(), GivenUp> {
-        let enough = |inbox: &Inbox| inbox.bytes.len() >= count || !inbox.ends.is_empty();
+        // A connection that came to nothing is not the one on which bytes have to come.
+        let enough = |inbox: &Inbox| {
+            inbox.bytes.len() >= count || (!inbox.ends.is_empty() && (side == Side::Client || !inbox.was_in_vain()))
+        };
         let Some(party) = self.heard(side, enough).await else { return self.silence(index, side) };
         let (bytes, ended) = {
             let mut inbox = party.inbox();
@@ -179,12 +182,13 @@ impl Players {
 
     /// Waits for a party to hear enough, or as long as anything is waited for; none where there is no such party.
     async fn heard(&mut self, side: Side, enough: impl Fn(&Inbox) -> bool) -> Option<&Party> {
-        let party = match side {
-            Side::Client => &self.client,
-            Side::Origin => self.origin.party().await?,
-        };
-        party.until(BOUND, enough).await;
-        Some(party)
+        match side {
+            Side::Client => {
+                self.client.until(BOUND, enough).await;
+                Some(&self.client)
+            }
+            Side::Origin => self.origin.heard(enough).await,
+        }
     }
 
     fn note(&mut self, step: usize, side: Side, what: What) {
@@ -248,26 +252,36 @@ impl Origin {
 
     /// The connection that the script is played on: the first, or the one after it where that came to nothing.
     async fn party(&mut self) -> Option<&Party> {
-        if self.current.is_none() || self.current.as_ref().is_some_and(|party| party.inbox().was_in_vain()) {
-            let came = Arc::clone(&self.came);
-            let arrival = Arc::clone(&self.arrival);
-            let wait = async {
-                loop {
-                    let arrived = arrival.notified();
-                    tokio::pin!(arrived);
-                    arrived.as_mut().enable();
-                    if let Some(party) = came.lock().unwrap().waiting.pop_front() {
-                        return party;
-                    }
-                    arrived.await;
+        self.heard(|_| true).await
+    }
+
+    /// The same once it has heard enough, or has had the time to.
+    async fn heard(&mut self, enough: impl Fn(&Inbox) -> bool) -> Option<&Party> {
+        let arrival = Arc::clone(&self.arrival);
+        let wait = async {
+            loop {
+                let arrived = arrival.notified();
+                tokio::pin!(arrived);
+                arrived.as_mut().enable();
+                self.go_on();
+                if self.current.as_ref().is_some_and(|party| enough(&party.inbox())) {
+                    return;
                 }
-            };
-            let bound = if self.current.is_none() { BOUND } else { Duration::ZERO };
-            if let Ok(party) = tokio::time::timeout(bound, wait).await {
-                self.current = Some(party);
+                arrived.await;
             }
-        }
+        };
+        // What is there after all the time is for the caller to look at.
+        let _ = tokio::time::timeout(BOUND, wait).await;
         self.current.as_ref()
+    }
+
+    /// Takes the next connection, if there is one and there is none that is of use.
+    fn go_on(&mut self) {
+        if self.current.as_ref().is_none_or(|party| party.inbox().was_in_vain())
+            && let Some(next) = self.came.lock().unwrap().waiting.pop_front()
+        {
+            self.current = Some(next);
+        }
     }
 }
 

@@ -116,7 +116,7 @@ impl Divert for Told {
 }
 
 /// What the bounds of the sniffing stage come to here: a script that stops in a head waits for them.
-const CONFIG: &str = "[sniff]\nfirst_byte = \"20ms\"\ntimeout = \"500ms\"\n";
+const CONFIG: &str = "[sniff]\nfirst_byte = \"20ms\"\ntimeout = \"2s\"\n";
 
 /// An agent.
 struct Agent {
@@ -209,7 +209,8 @@ impl Stage {
         let deadline = tokio::time::Instant::now() + BOUND;
         loop {
             let filter = Filter { contains: Some(wanted.clone()), ..Filter::default() };
-            let found = agent.app.journal.connections(&filter).items.pop();
+            let records = agent.app.journal.connections(&filter).items;
+            let found = records.into_iter().find(|record| record.original_dst.as_deref() == Some(&*wanted));
             if found.is_some() || tokio::time::Instant::now() > deadline {
                 return found;
             }

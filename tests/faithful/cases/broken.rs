@@ -62,7 +62,7 @@ fn requests() -> Vec<Case> {
         second("a-host-that-is-none", b"GET / HTTP/1.1\r\nHost: a b/c\r\n\r\n"),
         second("another-host-in-the-target", b"GET http://other.example/ HTTP/1.1\r\nHost: api.example\r\n\r\n"),
         second("garbage-after-a-request", b"\x00\x01\x02 nothing that anybody knows\r\n\r\n"),
-        refused("first-request-with-lf-only", b"GET / HTTP/1.1\nHost: api.example\n\n").opaque(),
+        refused("first-request-with-lf-only", b"GET / HTTP/1.1\nHost: api.example\n\n"),
         refused("first-request-is-smuggling-shaped", b"POST / HTTP/1.1\r\nHost: api.example\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5c\r\n"),
     ]
 }

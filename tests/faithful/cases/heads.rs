@@ -71,7 +71,7 @@ fn requests() -> Vec<Case> {
         asked("http-1-0-kept-alive", "GET / HTTP/1.0\r\nHost: api.example\r\nConnection: keep-alive\r\n\r\n"),
         asked("http-1-0-without-host", "GET / HTTP/1.0\r\n\r\n").opaque(),
         asked("no-host", "GET / HTTP/1.1\r\nAccept: */*\r\n\r\n").opaque(),
-        asked("two-hosts", "GET / HTTP/1.1\r\nHost: api.example\r\nHost: api.example\r\n\r\n").opaque(),
+        asked("two-hosts", "GET / HTTP/1.1\r\nHost: api.example\r\nHost: api.example\r\n\r\n"),
         asked("host-with-a-port", "GET / HTTP/1.1\r\nHost: api.example:80\r\n\r\n"),
         asked("empty-line-before-a-request", "\r\nGET / HTTP/1.1\r\nHost: api.example\r\n\r\n"),
     ]

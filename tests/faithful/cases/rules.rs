@@ -15,7 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 fn answers() -> Vec<Case> {
     let rule = || json!({"status_code": 429, "response": "slow down", "response_media_type": "text/plain", "response_headers": {"Retry-After": "4", "X-mIxEd": "v"}});
-    let mock = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nRetry-After: 4\r\nX-mIxEd: v\r\nContent-Length: 9\r\n\r\nslow down";
+    let mock = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 4\r\nX-mIxEd: v\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nslow down";
     vec![
         case("answered-between-others", |s| {
             s.asks(GET).answers(OK).asks(FIRED).answers(OK).asks(GET).answers(OK);

@@ -52,7 +52,8 @@ pub(super) fn cases() -> Vec<Case> {
         case("another-protocol-offered", |s| {
             s.asks("SELECT 1").answers("1");
         })
-        .speaking(&["postgresql"], &["postgresql"]),
+        .speaking(&["postgresql"], &["postgresql"])
+        .left_alone(),
         case("records-as-large-as-may-be", |s| {
             let body = pattern(100_000);
             s.asks(

@@ -77,7 +77,8 @@ pub(super) fn cases() -> Vec<Case> {
                 .asks("\x16\x03\x01 anything")
                 .answers("anything back")
                 .closes(CLIENT, FINISH);
-        }),
+        })
+        .opaque(),
         case("connect-refused-by-an-origin", |s| {
             s.asks("CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n\r\n")
                 .answers("HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 2\r\n\r\nno")

@@ -101,10 +101,9 @@ pub(super) fn replaced(
     if stay == Stay::Ended {
         edits.push(Edit::Set { name: "Connection", values: &close });
     }
-    let line = wanted.filter(|wanted| *wanted != real).map(|wanted| StatusLine {
-        status: wanted.as_u16(),
-        reason: wanted.canonical_reason().unwrap_or_default(),
-    });
+    let line = wanted
+        .filter(|wanted| *wanted != real)
+        .map(|wanted| StatusLine { status: wanted.as_u16(), reason: wanted.canonical_reason().unwrap_or_default() });
     let mut head = Vec::with_capacity(answer.len() + 64);
     answer.edited(bytes, line, &edits, &mut head);
     let fate = if new.is_some() { Fate::Replaced } else { Fate::Passed };
