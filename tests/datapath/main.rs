@@ -6,4 +6,5 @@
 mod agent;
 mod clear;
 mod origin;
+mod relay;
 mod secure;

@@ -248,7 +248,10 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
 
     /// Resets whoever is to see a reset, and says in the records why exchanges have no answer.
     fn conclude(&mut self, ended: Result<(), Broken>) -> Result<(), Error> {
-        let Err(broken) = ended else { return Ok(()) };
+        let Err(broken) = ended else {
+            self.through.iter_mut().for_each(ExchangeLog::finished);
+            return Ok(());
+        };
         self.client.reset();
         let error = match broken {
             Broken::Client(error) => {

@@ -23,10 +23,10 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
             moved = true;
             self.upstream_end = end_of(read).map_err(Broken::Upstream)?;
             self.read_answers()?;
-            self.drain_answers(task)?;
             if self.upstream_end.is_some() {
                 self.upstream_has_ended()?;
             }
+            self.drain_answers(task)?;
         }
         self.tell_upstream_end(task)?;
         Ok(moved)
