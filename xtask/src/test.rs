@@ -80,7 +80,7 @@ fn code(summary: &mut Summary) -> Result<()> {
     summary.command("store contract", with(cargo(&["test", "-p", "moxie-agent", "--lib"]), &[store]));
     summary.command("the lab's own parts", cargo(&["test", "-p", "moxie-tests", "--lib"]));
     summary.command("the bench's own parts", cargo(&["test", "-p", "moxie-bench"]));
-    for target in targets("datapath")? {
+    for target in [targets("datapath")?, targets("faithful")?].concat() {
         summary.command(&format!("loopback: {target}"), cargo(&["test", "-p", "moxie-tests", "--test", &target]));
     }
     summary.command("without root, by the proxy", cargo(&["test", "-p", "moxie-tests", "--test", "unprivileged"]));
