@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 pub mod agent;
 pub(crate) mod authority;
 pub mod cgroup;
+pub mod dns;
 pub mod loopback;
 pub(crate) mod namespace;
 pub mod origins;
@@ -18,6 +19,7 @@ mod run;
 pub(crate) mod sweep;
 
 pub use cgroup::Place;
+pub use dns::{Dns, Entry, Resolver};
 pub use loopback::Loopback;
 pub use origins::{Origins, Seen};
 pub use process::{Finished, Running};
