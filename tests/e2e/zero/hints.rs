@@ -45,8 +45,8 @@ fn await_known(agent: &Agent<'_>, count: u64) -> Result<()> {
 /// A scope in mode `rules`, a rule for `ruled.example`, and a name server.
 fn bench<'lab>(lab: &'lab Lab, resolver: Resolver, settings: &str) -> Result<(Agent<'lab>, Dns)> {
     let dns = lab.dns(resolver)?;
-    dns.at("free.example", FREE, 300);
-    dns.at("ruled.example", RULED, 300);
+    dns.at("free.example", FREE, 300)?;
+    dns.at("ruled.example", RULED, 300)?;
     let agent = lab.agent_with(settings)?;
     agent.opt_in_as("rules")?;
     agent.rule(&json!({"url": "ruled.example/.*", "status_code": 429}))?;
@@ -125,8 +125,8 @@ fn a_rules_name_at_a_known_address_is_diverted_from_its_first_connect() -> Resul
         // Nobody answers there: what is let by fails.
         let address = format!("198.51.100.{}", 100 + round);
         let (free, shared) = (format!("free-{round}.example"), format!("shared-{round}.example"));
-        dns.at(&free, &address, 300);
-        dns.at(&shared, &address, 300);
+        dns.at(&free, &address, 300)?;
+        dns.at(&shared, &address, 300)?;
         look_up(&lab, &free)?;
         await_known(&agent, 1)?;
         assert_eq!(call(&lab, &format!("http://{shared}/a"))?, "429", "round {round}");
@@ -169,7 +169,7 @@ fn what_is_known_ends_with_its_answer() -> Result<()> {
     }
     let lab = Lab::new()?;
     let (agent, dns) = bench(&lab, Resolver::Remote, "")?;
-    dns.at("free.example", FREE, 2);
+    dns.at("free.example", FREE, 2)?;
     look_up(&lab, "free.example")?;
     await_known(&agent, 1)?;
     await_known(&agent, 0)?;
@@ -191,8 +191,8 @@ fn aliases_and_short_names_of_rules_are_theirs() -> Result<()> {
     agent.rule(&json!({"url": "odd.example:8080/.*", "status_code": 429}))?;
     dns.set("alias.example", Entry { alias_of: Some("ruled.example".into()), ttl: 60, ..Entry::default() });
     // As a resolver makes of `billing` with a search domain.
-    dns.at("billing.corp.example", "198.51.100.13", 60);
-    dns.at("odd.example", "198.51.100.11", 60);
+    dns.at("billing.corp.example", "198.51.100.13", 60)?;
+    dns.at("odd.example", "198.51.100.11", 60)?;
     for name in ["alias.example", "billing.corp.example", "odd.example", "free.example"] {
         ensure!(look_up(&lab, name)?.contains("198.51.100."), "{name} does not resolve");
     }
@@ -232,7 +232,7 @@ fn only_rules_in_mode_rules_leave_anything_direct() -> Result<()> {
 
     let lab = Lab::new()?;
     let dns = lab.dns(Resolver::Remote)?;
-    dns.at("free.example", FREE, 300);
+    dns.at("free.example", FREE, 300)?;
     let agent = lab.agent()?;
     agent.rule(&json!({"url": "ruled.example/.*", "status_code": 429}))?;
     agent.opt_in_as("observe")?;

@@ -79,11 +79,11 @@ impl Dns {
 
     /// A name is at an address, for so many seconds.
     ///
-    /// # Panics
+    /// # Errors
     /// It is no address.
-    pub fn at(&self, name: &str, address: &str, ttl: u32) {
-        let address = address.parse().expect("an address");
-        self.set(name, Entry { addresses: vec![address], ttl, ..Entry::default() });
+    pub fn at(&self, name: &str, address: &str, ttl: u32) -> Result<()> {
+        self.set(name, Entry { addresses: vec![address.parse()?], ttl, ..Entry::default() });
+        Ok(())
     }
 }
 
