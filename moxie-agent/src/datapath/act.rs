@@ -10,6 +10,8 @@ pub mod passthrough;
 pub mod respond;
 pub mod rewrite;
 
+use std::io;
+
 use crate::datapath::relay;
 use crate::journal::Reason;
 use crate::tls::terminate::TerminateError;
