@@ -354,6 +354,23 @@ async fn what_follows_a_body_that_was_refused_is_not_read() {
 }
 
 #[tokio::test]
+async fn a_head_that_does_not_become_whole_goes_on_as_it_is() {
+    let scene = Scene::new().await;
+    let (mut client, mut origin) = scene.ends(get("/a").as_bytes()).await;
+    expect(&mut origin, get("/a").as_bytes()).await;
+    origin.write_all(OK.as_bytes()).await.unwrap();
+    expect(&mut client, OK.as_bytes()).await;
+    // Empty lines are no beginning; what follows them is.
+    let half = "\r\n\r\nGET /mocked HTTP/1.1\r\nHo";
+    client.write_all(half.as_bytes()).await.unwrap();
+    expect(&mut origin, half.as_bytes()).await;
+    client.write_all(b"st: plain.example\r\n\r\n").await.unwrap();
+    expect(&mut origin, b"st: plain.example\r\n\r\n").await;
+    drop((client, origin));
+    assert_eq!(scene.agent.connections(1).await[0].doubt.as_deref(), Some("head_too_slow"));
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_ends_its_delay() {
     let scene = Scene::new().await;
     scene.agent.rule(&format!("{HOST}/late"), json!({"status_code": 503, "response_delay": 3600})).await;
