@@ -5,6 +5,7 @@ pub mod act;
 pub mod decide;
 pub mod downstream;
 pub mod exchange;
+mod http1;
 pub mod learned;
 pub mod load;
 pub mod original_dst;

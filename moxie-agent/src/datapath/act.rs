@@ -10,10 +10,12 @@ pub mod passthrough;
 pub mod respond;
 pub mod rewrite;
 
+use std::io;
+
 use crate::datapath::relay;
 use crate::journal::Reason;
 use crate::tls::terminate::TerminateError;
-use crate::upstream::DialError;
+use crate::upstream::{DialError, LinkError};
 
 /// Why a connection ended before its bytes were through.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,15 @@ pub enum Error {
     /// The application hung up before it was answered.
     #[error("the client hung up before TLS could be ended for it")]
     ClientGone,
+    /// The application broke off; the destination has been reset.
+    #[error("the client broke off")]
+    Client(#[source] io::Error),
+    /// The destination broke off; the application has been reset.
+    #[error("the destination broke off")]
+    Upstream(#[source] io::Error),
+    /// The destination was not reached, or is not to be trusted; the application has been reset.
+    #[error("no connection to the destination")]
+    Open(#[source] LinkError),
     /// HTTP with the application broke off.
     #[error("HTTP with the client broke off")]
     Serve(#[source] hyper::Error),
@@ -43,7 +54,12 @@ impl Error {
             Self::Dial(_) => Some(Reason::UpstreamFailed),
             Self::Terminate(TerminateError::Refused(_)) => Some(Reason::AuthorityRefused),
             Self::ClientGone => Some(Reason::ClientClosed),
-            Self::Relay(_) | Self::Terminate(_) | Self::Serve(_) => None,
+            Self::Relay(_)
+            | Self::Terminate(_)
+            | Self::Serve(_)
+            | Self::Client(_)
+            | Self::Upstream(_)
+            | Self::Open(_) => None,
         }
     }
 }
