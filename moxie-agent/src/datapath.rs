@@ -5,6 +5,7 @@ pub mod act;
 pub mod decide;
 pub mod downstream;
 pub mod exchange;
+pub mod http2;
 pub mod learned;
 pub mod original_dst;
 pub mod record;

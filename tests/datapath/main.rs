@@ -5,5 +5,9 @@
 
 mod agent;
 mod clear;
+mod floods;
+mod frames;
+mod grpc;
+mod http2;
 mod origin;
 mod secure;

@@ -12,6 +12,7 @@ pub mod rewrite;
 
 use std::io;
 
+use super::http2;
 use crate::journal::Reason;
 use crate::tls::terminate::TerminateError;
 use crate::upstream::DialError;
@@ -34,6 +35,9 @@ pub enum Error {
     /// HTTP with the application broke off.
     #[error("HTTP with the client broke off")]
     Serve(#[source] hyper::Error),
+    /// See [`http2::Error`].
+    #[error("HTTP/2 broke off")]
+    Http2(#[source] http2::Error),
 }
 
 impl Error {
@@ -44,7 +48,7 @@ impl Error {
             Self::Dial(_) => Some(Reason::UpstreamFailed),
             Self::Terminate(TerminateError::Refused(_)) => Some(Reason::AuthorityRefused),
             Self::ClientGone => Some(Reason::ClientClosed),
-            Self::Relay(_) | Self::Terminate(_) | Self::Serve(_) => None,
+            Self::Relay(_) | Self::Terminate(_) | Self::Serve(_) | Self::Http2(_) => None,
         }
     }
 }

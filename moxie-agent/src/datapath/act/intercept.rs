@@ -18,6 +18,7 @@ use crate::datapath::decide;
 use crate::datapath::downstream::Downstream;
 use crate::datapath::exchange::party::Party;
 use crate::datapath::exchange::{self, session::Session};
+use crate::datapath::http2;
 use crate::datapath::learned::Client;
 use crate::datapath::sniff::client_hello::ClientHello;
 use crate::datapath::sniff::{FirstBytes, Sniffed};
@@ -48,6 +49,10 @@ async fn clear(conn: Sniffed, version: Version, cx: &Arc<Context>) -> Result<(),
     let party = Party::new("http", conn.origin.asked.clone(), conn.log, client, cx);
     let link = Link::new(conn.origin, None, version, ready);
     let downstream = Downstream::new(conn.stream, party.log.bytes());
+    if version == Version::HTTP_2 {
+        let abort = downstream.abort();
+        return http2::serve(downstream, Arc::new(party), link, abort).await.map_err(Error::Http2);
+    }
     let session = Session::new(party, version, downstream.abort(), link);
     exchange::serve(downstream, session).await
 }
@@ -102,6 +107,12 @@ async fn end_tls(
     let version = spoken(stream.get_ref().1.alpn_protocol());
     let party = Party::new("https", conn.origin.asked.clone(), conn.log, client, cx);
     let link = Link::new(conn.origin, Some(destination.target), version, destination.ready);
+    if version == Version::HTTP_2 {
+        let party = Arc::new(party);
+        let served = http2::serve(stream, Arc::clone(&party), link, abort).await;
+        party.learn_refusal();
+        return served.map_err(Error::Http2);
+    }
     let session = Session::new(party, version, abort, link);
     serve_inside(stream, session).await
 }
