@@ -10,4 +10,5 @@ mod frames;
 mod grpc;
 mod http2;
 mod origin;
+mod relay;
 mod secure;

@@ -16,46 +16,21 @@ mod settings;
 mod side;
 mod stream;
 
-use std::io;
-use std::sync::Arc;
-
-use h2::Reason;
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use super::downstream::Abort;
+use super::act::Error;
 use super::exchange::party::Party;
-use crate::upstream::{Link, LinkError};
+use super::http1::wire::Wire;
+use crate::upstream::{Stream, Way};
 use relay::Relay;
 
-/// Why an HTTP/2 connection ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The client broke off; the destination has been reset.
-    #[error("the client broke off")]
-    Client(#[source] io::Error),
-    /// The destination broke off; the client has been reset.
-    #[error("the destination broke off")]
-    Origin(#[source] io::Error),
-    /// One side said what cannot be relayed, after rules had acted; both have been told.
-    #[error("HTTP/2 that cannot be relayed: {0}")]
-    Misspoken(Reason),
-    /// Octets that are no HTTP/2 were for a destination that gave no answer; the client has been reset.
-    #[error("the destination cannot be reached")]
-    Unreached(#[source] LinkError),
-    /// One side broke off while octets passed unread; the other has been reset.
-    #[error("the connection broke off while it passed unread")]
-    Relay(#[source] io::Error),
-}
-
-/// Serves the exchanges of a connection until it ends.
+/// Serves the exchanges of a connection until it ends. `ready` is a connection to the destination that is there already.
 ///
 /// # Errors
-/// See [`Error`].
-pub async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    party: Arc<Party>,
-    link: Link,
-    abort: Abort,
+/// The client or the destination broke off, or one of them said what cannot be relayed.
+pub(in crate::datapath) async fn serve(
+    client: impl Wire,
+    party: &Party,
+    way: Way,
+    ready: Option<Stream>,
 ) -> Result<(), Error> {
-    Box::pin(Relay::new(stream, party, link, abort).run()).await
+    Box::pin(Relay::new(client, party, way, ready).run()).await
 }

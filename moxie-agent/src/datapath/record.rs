@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::Context;
 use super::downstream::Bytes;
 use crate::divert::Origin;
+use crate::http1::Doubt;
 use crate::journal::{
     Connection, ConnectionVerdict, Exchange, ExchangeError, Journal, Outcome, Protocol, Reason, record_id,
 };
@@ -41,6 +42,7 @@ struct Notes {
     protocol: Protocol,
     verdict: ConnectionVerdict,
     reason: Reason,
+    doubt: Option<&'static str>,
     open: Option<OpenConnection>,
 }
 
@@ -57,6 +59,7 @@ impl ConnectionLog {
             protocol: Protocol::Opaque,
             verdict: ConnectionVerdict::Passthrough,
             reason: Reason::ClientClosed,
+            doubt: None,
             open: None,
         };
         Arc::new(Self {
@@ -79,6 +82,12 @@ impl ConnectionLog {
     #[must_use]
     pub fn bytes(&self) -> Arc<Bytes> {
         Arc::clone(&self.bytes)
+    }
+
+    /// The same, for as long as the record is held.
+    #[must_use]
+    pub fn bytes_so_far(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// Who made the connection, as far as it is known by now.
@@ -109,6 +118,19 @@ impl ConnectionLog {
         (notes.verdict, notes.reason) = (verdict, reason);
     }
 
+    /// Notes that the rest of the connection is passed on and not looked into, and why.
+    pub fn doubted(&self, doubt: Doubt) {
+        self.uninterpreted(doubt.code());
+    }
+
+    /// As [`Self::doubted`], with the code of what was found.
+    pub fn uninterpreted(&self, doubt: &'static str) {
+        let mut notes = self.notes();
+        if notes.doubt.is_none() {
+            (notes.reason, notes.doubt) = (Reason::Uninterpreted, Some(doubt));
+        }
+    }
+
     /// Notes why the connection ended, where that matters more than why it was decided so.
     pub fn failed(&self, reason: Option<Reason>) {
         let Some(reason) = reason else { return };
@@ -136,6 +158,7 @@ impl Drop for ConnectionLog {
             protocol: notes.protocol,
             verdict: notes.verdict,
             reason: notes.reason,
+            doubt: notes.doubt.map(str::to_owned),
             bytes_up: self.bytes.up.load(Ordering::Relaxed),
             bytes_down: self.bytes.down.load(Ordering::Relaxed),
             duration_ms: millis(self.opened),
@@ -205,6 +228,11 @@ impl ExchangeLog {
     pub fn fired(&mut self, rule: &Rule, outcome: Outcome) {
         self.record.rule_id = Some(rule.id.clone());
         self.record.outcome = outcome;
+    }
+
+    /// A rule fired, but its request went to the destination as it came after all: the connection is not interpreted any more.
+    pub fn passed(&mut self) {
+        self.record.outcome = Outcome::Forwarded;
     }
 
     /// Notes a delay that a rule asked for and that was really waited.

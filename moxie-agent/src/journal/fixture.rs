@@ -36,6 +36,7 @@ pub(crate) fn connection(id: &str) -> Connection {
         protocol: Protocol::Tls,
         verdict: ConnectionVerdict::Intercept,
         reason: Reason::RuleCanName,
+        doubt: None,
         bytes_up: 1,
         bytes_down: 2,
         duration_ms: 3,

@@ -45,24 +45,6 @@ pub enum LinkError {
     NotHttp2,
 }
 
-/// A connection, in the clear or inside TLS.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
-    /// The socket below.
-    fn socket(&self) -> &TcpStream;
-}
-
-impl Stream for TcpStream {
-    fn socket(&self) -> &TcpStream {
-        self
-    }
-}
-
-impl Stream for TlsStream<TcpStream> {
-    fn socket(&self) -> &TcpStream {
-        self.get_ref().0
-    }
-}
-
 impl LinkError {
     /// What the exchange's record says.
     #[must_use]
@@ -145,27 +127,6 @@ impl Link {
     /// Lets go of a connection that was made in advance: a rule has answered, and an origin may serve one connection at a time.
     pub fn release_ready(&self) {
         *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Ready::default();
-    }
-
-    /// Whether a connection stands ready that was made in advance.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.tls.is_some() { ready.tls.is_some() } else { ready.plain.is_some() }
-    }
-
-    /// A connection to the destination for HTTP/2, with nothing said on it yet: one that was made in advance, else a new one.
-    ///
-    /// # Errors
-    /// See [`LinkError`].
-    pub async fn open(&self, upstream: &Upstream) -> Result<Box<dyn Stream>, LinkError> {
-        let ready = self.take_ready();
-        let Some(target) = &self.tls else { return Ok(Box::new(self.plain_stream(ready, upstream).await?)) };
-        let stream = self.tls_stream(target, ready, upstream).await?;
-        match stream.get_ref().1.alpn_protocol() {
-            Some(b"h2") => Ok(Box::new(stream)),
-            _ => Err(LinkError::NotHttp2),
-        }
     }
 
     /// Sends a request and waits for the answer's head.

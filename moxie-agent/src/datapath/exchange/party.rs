@@ -79,6 +79,9 @@ impl Party {
         let outcome = match hit.action {
             // Asked for, so it is a fault and not an error: the client is reset without an answer.
             Action::Respond { status, .. } if status.is_informational() => Outcome::Faulted,
+            Action::Rewrite(ref rewrite) if rewrite.status.is_some_and(|status| status.is_informational()) => {
+                Outcome::Faulted
+            }
             Action::Respond { .. } => Outcome::Responded,
             Action::Rewrite(_) => Outcome::Rewritten,
         };

@@ -20,18 +20,17 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use h2::Reason;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Error;
+use crate::datapath::act::Error;
 use super::block::Direction;
 use super::frame::{self, Frame, flag, kind, put};
 use super::settings::Settings;
 use super::side::{ENOUGH, Input, Side, TOO_MUCH};
-use super::stream::{Said, Stream};
+use super::stream::{Said, Stream as Open};
 use crate::datapath::act::delay;
-use crate::datapath::downstream::Abort;
 use crate::datapath::exchange::party::Party;
-use crate::upstream::{Link, LinkError, link};
+use crate::datapath::http1::wire::Wire;
+use crate::upstream::{LinkError, Stream, Way};
 
 /// How long a client is kept without a word where the destination may have one for it.
 const INTRODUCTION: Duration = Duration::from_millis(100);
@@ -46,8 +45,6 @@ const MAX_UNANSWERED: usize = 1000;
 /// What the agent's own PING says, to know its answer.
 const MARK: [u8; 8] = *b"mx drain";
 
-/// A connection to the destination.
-type Wire = Box<dyn link::Stream>;
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Whose SETTINGS an answer of a side's will be for.
@@ -66,7 +63,7 @@ enum Reach {
     /// It is there, and nothing has been said to it.
     Ready,
     /// It is being dialled.
-    Dialling(Boxed<Result<Wire, LinkError>>),
+    Dialling(Boxed<(Way, Result<Stream, LinkError>)>),
     /// It has been spoken to.
     Greeted,
 }
@@ -87,7 +84,7 @@ enum Event {
     Client(Input),
     Origin(Input),
     Kept(u32, Said),
-    Dialled(Result<Wire, LinkError>),
+    Dialled(Way, Result<Stream, LinkError>),
     Due(Alarm, Duration),
     Draining,
     /// Octets have moved.
@@ -120,14 +117,14 @@ pub(super) enum Stop {
 }
 
 /// One connection.
-pub(super) struct Relay<S> {
-    party: Arc<Party>,
-    link: Arc<Link>,
-    abort: Abort,
-    client: Side<S>,
-    origin: Side<Wire>,
+pub(super) struct Relay<'p, W> {
+    party: &'p Party,
+    /// `None`: it is being gone.
+    way: Option<Way>,
+    client: Side<W>,
+    origin: Side<Stream>,
     reach: Reach,
-    streams: HashMap<u32, Stream>,
+    streams: HashMap<u32, Open>,
     /// What the client says, and its flow control.
     requests: Direction,
     /// What the destination says, and its.
@@ -162,17 +159,18 @@ pub(super) struct Relay<S> {
     ends_bare: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
+impl<'p, W: Wire> Relay<'p, W> {
     /// A relay of `client`, which has said nothing yet.
-    pub(super) fn new(client: S, party: Arc<Party>, link: Link, abort: Abort) -> Self {
+    pub(super) fn new(client: W, party: &'p Party, way: Way, ready: Option<Stream>) -> Self {
+        let ready = ready.filter(Stream::takes_http2);
         let drain = party.cx.drain.clone();
         Self {
             party,
-            link: Arc::new(link),
-            abort,
+            way: Some(way),
             client: Side::new(Some(client), true),
-            origin: Side::new(None, false),
-            reach: Reach::Away,
+            // A destination that stands ready is listened to: its SETTINGS are the client's first.
+            reach: if ready.is_some() { Reach::Ready } else { Reach::Away },
+            origin: Side::new(ready, false),
             streams: HashMap::new(),
             requests: Direction::default(),
             answers: Direction::default(),
@@ -197,7 +195,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
 
     /// Relays until the connection has ended.
     pub(super) async fn run(mut self) -> Result<(), Error> {
-        self.take_ready().await;
         loop {
             self.send_bodies();
             self.part();
@@ -216,24 +213,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         }
     }
 
-    /// A destination that stands ready is listened to: its SETTINGS are the client's first.
-    async fn take_ready(&mut self) {
-        if self.link.is_ready()
-            && let Ok(wire) = self.link.open(&self.party.cx.upstream).await
-        {
-            self.origin = Side::new(Some(wire), false);
-            self.reach = Reach::Ready;
-        }
-    }
-
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if let Some(event) = self.next_event() {
             return Poll::Ready(event);
         }
         if let Reach::Dialling(dial) = &mut self.reach
-            && let Poll::Ready(dialled) = dial.as_mut().poll(cx)
+            && let Poll::Ready((way, dialled)) = dial.as_mut().poll(cx)
         {
-            return Poll::Ready(Event::Dialled(dialled));
+            return Poll::Ready(Event::Dialled(way, dialled));
         }
         if let Poll::Ready(Some((alarm, waited))) = self.alarms.poll_next_unpin(cx) {
             return Poll::Ready(Event::Due(alarm, waited));
@@ -289,7 +276,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         match event {
             Event::Client(Input::Preface) => self.greeted_by_client(),
             Event::Client(Input::Frame(frame)) => return self.client_frame(frame).await,
-            Event::Client(Input::Strange) if self.client.preface_due => return Err(Stop::Blind),
+            Event::Client(Input::Strange) if self.client.preface_due => {
+                self.party.log.uninterpreted("http2_preface");
+                return Err(Stop::Blind);
+            }
             Event::Client(Input::Strange) => {
                 return Err(self.trouble(Whose::Client, Bytes::new(), Reason::FRAME_SIZE_ERROR));
             }
@@ -300,7 +290,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
                 return Err(self.trouble(Whose::Origin, Bytes::new(), Reason::FRAME_SIZE_ERROR));
             }
             Event::Kept(stream, said) => self.origin_said(stream, said),
-            Event::Dialled(dialled) => self.dialled(dialled),
+            Event::Dialled(way, dialled) => {
+                self.way = Some(way);
+                self.dialled(dialled);
+            }
             Event::Due(alarm, waited) => return self.due(alarm, waited),
             Event::Draining => self.take_leave(),
             Event::Moved => {}
@@ -356,8 +349,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
     fn reach(&mut self) {
         match self.reach {
             Reach::Away => {
-                let (link, cx) = (Arc::clone(&self.link), Arc::clone(&self.party.cx));
-                self.reach = Reach::Dialling(Box::pin(async move { link.open(&cx.upstream).await }));
+                let Some(mut way) = self.way.take() else { return };
+                let cx = Arc::clone(&self.party.cx);
+                self.reach = Reach::Dialling(Box::pin(async move {
+                    let opened = way.open(&cx.upstream).await;
+                    (way, opened)
+                }));
             }
             Reach::Ready => self.greet(),
             Reach::Dialling(_) | Reach::Greeted => {}
@@ -377,6 +374,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
 
     /// A rule has answered, and an origin may serve one connection at a time: one that was made in advance is let go.
     fn release_ready(&mut self) {
+        self.way.iter_mut().for_each(Way::release);
         if matches!(self.reach, Reach::Ready) {
             self.reach = Reach::Away;
             self.origin = Side::new(None, false);
@@ -384,12 +382,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         }
     }
 
-    fn dialled(&mut self, dialled: Result<Wire, LinkError>) {
+    fn dialled(&mut self, dialled: Result<Stream, LinkError>) {
         match dialled {
-            Ok(wire) => {
+            Ok(wire) if wire.takes_http2() => {
                 self.origin.io = Some(wire);
                 self.greet();
             }
+            Ok(_) => self.unreached(&LinkError::NotHttp2),
             Err(error) => self.unreached(&error),
         }
     }
@@ -431,13 +430,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
 
     /// Notes that the client has sent its last on a stream, or that it has been sent its last.
     fn settle(&mut self, stream: u32) {
-        if self.streams.get(&stream).is_some_and(Stream::is_over) {
+        if self.streams.get(&stream).is_some_and(Open::is_over) {
             self.close(stream);
         }
     }
 
     /// Forgets a stream; its record is written.
-    fn close(&mut self, stream: u32) -> Option<Stream> {
+    fn close(&mut self, stream: u32) -> Option<Open> {
         let closed = self.streams.remove(&stream)?;
         if !closed.is_forwarded() {
             self.forget_unseen(stream);

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::frame::{Frame, HEAD, Head, PREFACE};
+use crate::datapath::http1::wire::Wire;
 
 /// Largest payload that a frame may have here; what either side offers the other is cut to this.
 pub(super) const MAX_PAYLOAD: usize = 64 * 1024;
@@ -45,9 +45,9 @@ pub(super) enum Input {
 
 /// One side.
 #[derive(Debug)]
-pub(super) struct Side<S> {
+pub(super) struct Side<W> {
     /// `None`: not there yet.
-    pub(super) io: Option<S>,
+    pub(super) io: Option<W>,
     pub(super) input: BytesMut,
     pub(super) out: BytesMut,
     /// A client's preface is due.
@@ -67,12 +67,14 @@ pub(super) struct Side<S> {
 enum Shutdown {
     No,
     Due,
+    /// Of the socket alone, without a word of TLS's.
+    CutDue,
     Done,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
+impl<W: Wire> Side<W> {
     /// A side at `io`, or one that is not there yet.
-    pub(super) fn new(io: Option<S>, preface_due: bool) -> Self {
+    pub(super) fn new(io: Option<W>, preface_due: bool) -> Self {
         Self {
             io,
             input: BytesMut::new(),
@@ -154,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
     }
 
     fn poll_finish(
-        io: &mut S,
+        io: &mut W,
         out: &BytesMut,
         flush_due: &mut bool,
         shutdown: &mut Shutdown,
@@ -164,10 +166,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
             flushed?;
             *flush_due = false;
         }
-        if *shutdown == Shutdown::Due
-            && out.is_empty()
-            && let Poll::Ready(done) = Pin::new(io).poll_shutdown(cx)
-        {
+        if !out.is_empty() {
+            return Ok(());
+        }
+        let done = match shutdown {
+            Shutdown::Due => Pin::new(io).poll_shutdown(cx),
+            Shutdown::CutDue => io.poll_cut(cx),
+            Shutdown::No | Shutdown::Done => Poll::Pending,
+        };
+        if let Poll::Ready(done) = done {
             done?;
             *shutdown = Shutdown::Done;
         }
@@ -210,12 +217,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
         }
     }
 
-    /// As [`Self::shut`]; a bare end is one of the socket only, and comes when it is dropped.
-    pub(super) fn shut_as(&mut self, is_bare: bool) {
-        if !is_bare {
-            self.shut();
-        } else if self.shutdown == Shutdown::No {
-            self.shutdown = Shutdown::Done;
+    /// As [`Self::shut`], as a peer does that is cut off: its socket ends, but not its TLS.
+    pub(super) fn cut(&mut self) {
+        if self.shutdown == Shutdown::No {
+            self.shutdown = Shutdown::CutDue;
         }
     }
 
@@ -231,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
 
     /// Whether everything has gone, and the end too where it was due.
     pub(super) fn is_through(&self) -> bool {
-        self.is_deaf || self.io.is_none() || (self.out.is_empty() && !self.flush_due && self.shutdown != Shutdown::Due)
+        self.is_deaf || self.io.is_none() || (self.out.is_empty() && !self.flush_due && matches!(self.shutdown, Shutdown::No | Shutdown::Done))
     }
 
     /// Whether its end has come and was told.

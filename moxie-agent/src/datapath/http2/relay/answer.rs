@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Alarm, Relay, Said};
+use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::fields;
 use crate::datapath::http2::frame::{COMMON_PAYLOAD, flag, kind, put};
 use crate::datapath::http2::side::ENOUGH;
 use crate::datapath::http2::stream::{Course, Stage, Stream};
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
+impl<W: Wire> Relay<'_, W> {
     /// A request that a rule answers has been read to its end, as a real server would.
     pub(super) fn mock_due(&mut self, id: u32) {
         let Some(Stream { course: Course::Mocked(mock), .. }) = self.streams.get(&id) else { return };

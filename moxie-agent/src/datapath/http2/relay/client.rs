@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use h2::Reason;
 use http::StatusCode;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Agreed, MARK, MAX_STREAMS, MAX_UNANSWERED, Parting, Reach, Relay, Stop, Whose};
+use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::block::Block;
 use crate::datapath::http2::fields::{self, Headers, Request};
 use crate::datapath::http2::frame::{self, Frame, flag, kind, put};
@@ -18,7 +18,7 @@ use crate::rules::set::{self, Action, Hit, normal_authority};
 /// From how many octets on a stream whose body is read here is let send more.
 const WORTH_TELLING: i64 = 8 * 1024;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
+impl<W: Wire> Relay<'_, W> {
     pub(super) async fn client_frame(&mut self, frame: Frame) -> Result<(), Stop> {
         if !self.requests.admits(&frame) {
             return Err(self.trouble(Whose::Client, frame.raw, Reason::PROTOCOL_ERROR));
@@ -120,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
                 stream.log.finished();
                 self.refuse(block.stream(), Reason::INTERNAL_ERROR);
             }
-            Action::Respond { status, headers, body } => {
+            Action::Respond { status, headers, body, .. } => {
                 let has_no_body = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
                 let body = if has_no_body { Bytes::new() } else { body };
                 let outgoing = self.outgoing();

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::{Agreed, Alarm, MARK, Parting, Reach, Relay, Stop, Whose};
-use crate::datapath::downstream::Abort;
-use crate::datapath::http2::Error;
+use crate::datapath::http1::wire::Wire;
+use crate::datapath::act::Error;
 use crate::datapath::http2::frame::{self, kind, put};
 use crate::datapath::http2::side::{End, Side};
 use crate::datapath::http2::stream::Course;
 use crate::journal::ExchangeError;
-use crate::upstream::{LinkError, link};
+use crate::datapath::relay;
+use crate::upstream::LinkError;
 
 /// How long a side without a stream may stay open after the other has ended.
 const LINGER: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// A stream that no client can open: GOAWAY with it refuses nothing yet (RFC 9113 section 6.8).
 const NO_STREAM_YET: u32 = 0x7fff_ffff;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
+impl<W: Wire> Relay<'_, W> {
     /// A client that says nothing more takes no rule's answer either.
     pub(super) fn client_ended(&mut self, end: End) -> Result<(), Stop> {
         self.streams.retain(|_, stream| matches!(stream.course, Course::Passed));
@@ -38,7 +38,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             }
             End::Announced | End::Unannounced if !matches!(self.reach, Reach::Greeted) => Err(Stop::Over(Ok(()))),
             End::Announced | End::Unannounced => {
-                self.origin.shut();
+                if matches!(end, End::Announced) { self.origin.shut() } else { self.origin.cut() }
                 self.linger();
                 Ok(())
             }
@@ -59,12 +59,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         }
         self.streams.retain(|_, stream| !stream.origin_open);
         if let End::Broken(error) = end {
-            self.abort.request();
-            return Err(Stop::Over(Err(Error::Origin(error))));
+            self.break_client();
+            return Err(Stop::Over(Err(Error::Upstream(error))));
         }
         self.ends_bare = matches!(end, End::Unannounced);
         if self.streams.is_empty() {
-            self.client.shut_as(self.ends_bare);
+            self.end_client();
         } else {
             self.is_closing = true;
             let last = self.newest;
@@ -108,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
     pub(super) fn part(&mut self) {
         let is_idle = self.streams.is_empty() && self.kept.is_empty();
         if is_idle && (self.is_closing || self.parting == Parting::Final) {
-            self.client.shut_as(self.ends_bare);
+            self.end_client();
             self.origin.shut();
         }
     }
@@ -120,7 +120,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         is_through
             && (self.client.is_over() && origin_is_over || self.parting == Parting::Final && self.client.is_shut())
             || nobody_listens
-            || is_through && self.ends_bare && self.client.is_shut()
     }
 
     pub(super) fn linger(&mut self) {
@@ -137,6 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         };
         put_before(input, &rest);
         if self.is_transparent() {
+            self.party.log.uninterpreted(doubt(reason));
             return Stop::Blind;
         }
         for (id, stream) in &mut self.streams {
@@ -152,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             frame::put_goaway(&mut self.origin.out, 0, reason, &[]);
             self.origin.shut();
         }
-        Stop::Over(Err(Error::Misspoken(reason)))
+        Stop::Over(Err(Error::Http2(reason)))
     }
 
     /// Whether each side has said and heard only what the other has.
@@ -175,24 +175,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         }
         put_before(&mut self.client.input, &self.requests.take_open());
         put_before(&mut self.origin.input, &self.answers.take_open());
-        let mut origin = match (self.origin.io.take(), self.reach) {
-            (Some(wire), _) => wire,
-            (None, Reach::Dialling(dial)) => dial.await.map_err(|error| unreached(&self.abort, error))?,
-            (None, _) => {
-                self.link.open(&self.party.cx.upstream).await.map_err(|error| unreached(&self.abort, error))?
-            }
-        };
-        let Some(mut client) = self.client.io.take() else { return Ok(()) };
+        let mut client = self.client.io.take();
+        let mut origin = match (self.origin.io.take(), self.reach, self.way) {
+            (Some(origin), ..) => Ok(origin),
+            (None, Reach::Dialling(dial), _) => dial.await.1,
+            (None, _, Some(mut way)) => way.open(&self.party.cx.upstream).await,
+            (None, ..) => return Ok(()),
+        }
+        .map_err(|error| {
+            client.iter_mut().for_each(Wire::reset);
+            Error::Open(error)
+        })?;
+        let Some(client) = client.as_mut() else { return Ok(()) };
         let up = [self.origin.out.freeze(), self.client.input.freeze()].concat();
         let down = [self.client.out.freeze(), self.origin.input.freeze()].concat();
         let relayed = async {
-            origin.write_all(&up).await?;
-            client.write_all(&down).await?;
-            copy_bidirectional(&mut client, &mut origin).await
+            origin.write_all(&up).await.map_err(relay::Error::Upstream)?;
+            client.write_all(&down).await.map_err(relay::Error::Downstream)?;
+            relay::streams(client, &mut origin).await
         };
-        relayed.await.map(|_| ()).map_err(|error| {
-            self.abort.request();
-            break_off(&*origin);
+        relayed.await.map_err(|error| {
+            client.reset();
+            origin.reset();
             Error::Relay(error)
         })
     }
@@ -211,22 +215,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         let _ = timeout(LAST_WORDS, through).await;
     }
 
+    /// The client's connection ends as the destination's did.
+    fn end_client(&mut self) {
+        if self.ends_bare { self.client.cut() } else { self.client.shut() }
+    }
+
+    fn break_client(&mut self) {
+        self.client.io.iter_mut().for_each(Wire::reset);
+    }
+
     fn break_origin(&mut self) {
-        if let Some(wire) = &self.origin.io {
-            break_off(&**wire);
-        }
+        self.origin.io.iter_mut().for_each(Wire::reset);
     }
 }
 
-fn unreached(abort: &Abort, error: LinkError) -> Error {
-    abort.request();
-    Error::Unreached(error)
-}
-
-/// The destination's socket is to end as the client's did: with RST.
-fn break_off(wire: &dyn link::Stream) {
-    // A socket that takes no option is gone already.
-    let _ = SockRef::from(wire.socket()).set_linger(Some(Duration::ZERO));
+/// The code in the connection's record.
+fn doubt(reason: Reason) -> &'static str {
+    match reason {
+        Reason::COMPRESSION_ERROR => "http2_compression",
+        Reason::FRAME_SIZE_ERROR => "http2_frame_size",
+        Reason::ENHANCE_YOUR_CALM => "http2_too_much",
+        _ => "http2_protocol",
+    }
 }
 
 fn put_before(input: &mut BytesMut, first: &[u8]) {

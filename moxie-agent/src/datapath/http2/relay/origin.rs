@@ -2,9 +2,9 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use h2::Reason;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Agreed, Alarm, MAX_UNANSWERED, Relay, Said, Stop, Whose};
+use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::block::Block;
 use crate::datapath::http2::fields;
 use crate::datapath::http2::frame::{self, Frame, Head, flag, kind, put};
@@ -16,7 +16,7 @@ use crate::journal::ExchangeError;
 /// From how many octets on a stream whose body is read here is let send more.
 const WORTH_TELLING: i64 = 8 * 1024;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
+impl<W: Wire> Relay<'_, W> {
     pub(super) fn origin_frame(&mut self, frame: Frame) -> Result<(), Stop> {
         if !self.answers.admits(&frame) {
             return Err(self.trouble(Whose::Origin, frame.raw, Reason::PROTOCOL_ERROR));
