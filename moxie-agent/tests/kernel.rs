@@ -10,6 +10,8 @@ mod addresses;
 mod client;
 #[path = "kernel/foreign.rs"]
 mod foreign;
+#[path = "kernel/full.rs"]
+mod full;
 #[path = "kernel/guards.rs"]
 mod guards;
 #[path = "kernel/lab.rs"]

@@ -9,6 +9,7 @@ mod floods;
 mod frames;
 mod grpc;
 mod http2;
+mod late;
 mod origin;
 mod relay;
 mod secure;

@@ -14,14 +14,15 @@ pub async fn relay(conn: Sniffed, reason: Reason, cx: &Context) -> Result<(), Er
     let Sniffed { stream, origin, dialled, log, .. } = conn;
     log.decided(ConnectionVerdict::Passthrough, reason);
     let upstream = match dialled {
-        Some(upstream) => upstream,
-        None => match cx.upstream.dial(&origin).await {
-            Ok(upstream) => upstream,
-            Err(error) => {
-                reset(stream);
-                return Err(Error::Dial(error));
-            }
-        },
+        Some(ahead) => ahead.stream().await,
+        None => cx.upstream.dial(&origin).await,
+    };
+    let upstream = match upstream {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            reset(stream);
+            return Err(Error::Dial(error));
+        }
     };
     relay::both(stream, upstream, log.bytes_so_far(), &cx.pipes).await.map_err(Error::Relay)
 }

@@ -11,7 +11,7 @@ use super::frame::{Frame, HEAD, Head, PREFACE};
 use crate::datapath::http1::wire::Wire;
 
 /// Largest payload that a frame may have here; what either side offers the other is cut to this.
-pub(super) const MAX_PAYLOAD: usize = 64 * 1024;
+pub(super) const MAX_PAYLOAD: usize = 1024 * 1024;
 /// How much may wait for a side before the other is read no further.
 pub(super) const ENOUGH: usize = 64 * 1024;
 /// How much may wait for a side before it is itself read no further: the agent's own answers to what it says.
