@@ -67,6 +67,12 @@ pub enum Doubt {
     /// More than [`MAX_HEAD`].
     #[error("the head is longer than 256 KiB")]
     HeadTooLong,
+    /// Its end did not come in time.
+    #[error("the head did not become whole in time")]
+    HeadTooSlow,
+    /// The client ended before it.
+    #[error("the client stopped sending in the middle of a head")]
+    HeadCut,
     /// A line ends in LF alone.
     #[error("a line ends without a carriage return")]
     BareLineFeed,
@@ -177,6 +183,8 @@ impl Doubt {
     pub fn code(self) -> &'static str {
         match self {
             Self::HeadTooLong => "head_too_long",
+            Self::HeadTooSlow => "head_too_slow",
+            Self::HeadCut => "head_cut",
             Self::BareLineFeed => "bare_line_feed",
             Self::BareCarriageReturn => "bare_carriage_return",
             Self::Nul => "nul",

@@ -27,6 +27,7 @@ pub mod rulebook;
 pub mod rules;
 pub mod scope;
 pub mod sock_diag;
+pub mod socket_options;
 pub mod store;
 pub mod switchboard;
 pub mod telemetry;

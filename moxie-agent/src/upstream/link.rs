@@ -183,10 +183,11 @@ impl Link {
     }
 
     async fn plain_stream(&self, ready: Ready, upstream: &Upstream) -> Result<TcpStream, LinkError> {
-        match ready.plain {
-            Some(stream) => Ok(stream),
-            None => upstream.dial(&self.origin).await.map_err(LinkError::Dial),
-        }
+        let stream = match ready.plain {
+            Some(ahead) => ahead.stream().await,
+            None => upstream.dial(&self.origin).await,
+        };
+        stream.map_err(LinkError::Dial)
     }
 
     async fn tls_stream(
