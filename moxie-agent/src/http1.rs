@@ -112,6 +112,9 @@ pub enum Doubt {
     /// A name that is no token.
     #[error("a header's name is no token")]
     OddName,
+    /// HTTP/1.1 without a Host, and no CONNECT: a request for nobody (RFC 9112 section 3.2).
+    #[error("there is no Host")]
+    NoHost,
     /// Host more than once.
     #[error("there is more than one Host")]
     SeveralHosts,
@@ -198,6 +201,7 @@ impl Doubt {
             Self::NoColon => "no_colon",
             Self::EmptyName => "empty_name",
             Self::OddName => "odd_name",
+            Self::NoHost => "no_host",
             Self::SeveralHosts => "several_hosts",
             Self::OddHost => "odd_host",
             Self::HostDiffers => "host_differs",

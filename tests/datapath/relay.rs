@@ -189,7 +189,7 @@ async fn doubt_is_on_record_with_its_reason() {
     drop((client.shutdown().await, origin));
     drop(client);
     let record = &scene.agent.connections(1).await[0];
-    assert_eq!((record.verdict, record.reason), (ConnectionVerdict::Intercept, Reason::Uninterpreted));
+    assert_eq!((record.verdict, record.reason), (ConnectionVerdict::Passthrough, Reason::Uninterpreted));
     assert_eq!(record.doubt.as_deref(), Some("length_and_coding"));
 }
 
