@@ -24,8 +24,11 @@ mod predecessor;
 mod successor;
 mod wire;
 
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 pub use predecessor::{Inheritance, Predecessor};
@@ -59,10 +62,18 @@ pub enum HandoverError {
         /// Why not.
         source: std::io::Error,
     },
-    /// It ended, closed the socket, or said what makes no sense.
-    #[error("the new agent did not get as far as {step}; its last words are in the log")]
+    /// It ended.
+    #[error("the new agent ended {} before it was {step}; its last words are in the log", fate(*status))]
+    Ended {
+        /// What it was to be.
+        step: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// It closed the socket, or said what makes no sense.
+    #[error("the new agent was not {step}; its last words are in the log")]
     Lost {
-        /// What it was to do.
+        /// What it was to be.
         step: &'static str,
         /// What was seen of it.
         source: WireError,
@@ -98,6 +109,16 @@ pub enum HandoverError {
     /// The kernel half did not take the switch.
     #[error("the kernel half of this agent could not be switched off")]
     Switch(#[source] crate::divert::DivertError),
+}
+
+/// In words of wait(2): with which status, or by which signal.
+fn fate(status: ExitStatus) -> String {
+    let name = |signal: i32| Signal::try_from(signal).map_or("unknown", Signal::as_str);
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("with exit status {code}"),
+        (None, Some(signal)) => format!("by signal {signal} ({})", name(signal)),
+        (None, None) => "without a word".to_owned(),
+    }
 }
 
 /// What a successor is told.

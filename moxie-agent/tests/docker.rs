@@ -9,6 +9,9 @@
 mod client;
 #[path = "kernel/daemon.rs"]
 mod daemon;
+#[expect(unreachable_pub, reason = "for the library that it is a part of too")]
+#[path = "../../tests/src/evidence.rs"]
+mod evidence;
 #[path = "kernel/lab.rs"]
 mod lab;
 
@@ -36,8 +39,8 @@ fn the_first_connect_of_an_entrypoint_on_a_bridge_network_is_diverted() {
     let attaching = daemon.attach_what_appears(&agent);
     for (network, starts) in [("none", 4), (daemon.network(), STARTS)] {
         for start in 0..starts {
-            let said = daemon.run(network, &["/bin/busybox", "nc", daemon.gateway(), "443"]);
-            assert_eq!(said, DIVERTED, "start {start}, network {network}; {:?}", agent.divert().counters());
+            let said = daemon.run(network, &["/bin/busybox", "nc", daemon.gateway(), "443"], &agent);
+            assert_eq!(said, DIVERTED, "start {start}, network {network}\n{}", daemon.evidence(&agent));
         }
     }
     let seen = agent.origins();

@@ -33,6 +33,8 @@ counters! {
     ExcludedDestination => "excluded_destination",
     /// Direct: the operator's address lists leave it out.
     ExcludedAddress => "excluded_address",
+    /// Direct: no rule could act on what the cgroup does.
+    NoRule => "no_rule",
     /// Direct: the kill switch is off.
     Disabled => "disabled",
     /// Direct: the agent's last heartbeat is too old.
@@ -52,6 +54,8 @@ counters! {
     NoRouteV6 => "no_route_v6",
     /// Direct: the kernel had no room to remember the original destination.
     NoStorage => "no_storage",
+    /// Direct: as many handshakes are under way as there is room for.
+    HandshakesFull => "handshakes_full",
     /// A diverted connection was announced to the agent's side.
     Announced => "announced",
     /// A diverted connection could not be announced; the agent will reset it.

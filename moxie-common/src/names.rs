@@ -10,11 +10,15 @@ pub const LISTENERS: &str = "LISTENERS";
 pub const COUNTERS: &str = "COUNTERS";
 /// Socket storage: the [`Origin`](crate::Origin) of a diverted socket, and of the socket accepted for it.
 pub const ORIGINS: &str = "ORIGINS";
-/// LRU hash of [`HandshakeKey`](crate::HandshakeKey) to [`Origin`](crate::Origin): handshakes under way.
+/// Hash of [`HandshakeKey`](crate::HandshakeKey) to [`Origin`](crate::Origin): handshakes under way.
 pub const HANDSHAKES: &str = "HANDSHAKES";
+/// Array of one [`UnderWay`](crate::UnderWay): how many those are.
+pub const UNDER_WAY: &str = "UNDER_WAY";
 
 /// Longest-prefix trie of [`AddressKey`](crate::AddressKey) to one of [`listed`](crate::listed): the address lists.
 pub const ADDRESSES: &str = "ADDRESSES";
+/// Cgroup storage of the programs on a scope: its [`Share`](crate::Share), for each attach type.
+pub const SHARES: &str = "SHARES";
 /// Per-CPU cgroup storage of the programs that refuse QUIC: one count for each cgroup and hook.
 pub const REFUSED: &str = "REFUSED";
 

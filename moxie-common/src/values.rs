@@ -35,8 +35,32 @@ pub struct Control {
     pub unlisted: u32,
     /// Which generation of the address lists counts.
     pub generation: u32,
+    /// How many handshakes may be under way; more connections go direct.
+    pub handshakes: u64,
+    /// How many handshakes came to nothing and were taken out of their map by the agent.
+    pub forgotten: u64,
 }
-const _: () = assert!(size_of::<Control>() == 40);
+const _: () = assert!(size_of::<Control>() == 56);
+
+/// How many handshakes have been put into their map and taken out again by the kernel half, which alone writes this.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Put in.
+    pub begun: u64,
+    /// Taken out at their end.
+    pub ended: u64,
+}
+const _: () = assert!(size_of::<UnderWay>() == 16);
+
+impl UnderWay {
+    /// How many are in the map, of which the agent has taken out `forgotten`. The three are not read at one moment: never below 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn left(self, forgotten: u64) -> u64 {
+        self.begun.saturating_sub(self.ended.wrapping_add(forgotten))
+    }
+}
 
 /// What an address list says of an address, or of those on none.
 pub mod listed {
@@ -79,6 +103,25 @@ impl AddressKey {
     }
 }
 
+/// What of a cgroup's connections is diverted. All bits are 0 until the agent has said.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// One of [`share`].
+    pub of: u32,
+    /// The agent's number of the cgroup.
+    pub place: u32,
+}
+const _: () = assert!(size_of::<Share>() == 8);
+
+/// What [`Share::of`] may be.
+pub mod share {
+    /// Every connection that may be diverted is.
+    pub const ALL: u32 = 0;
+    /// None is.
+    pub const NOTHING: u32 = 1;
+}
+
 /// What connections may be diverted to a listener set; bits of a word. 0: there is no such set.
 pub mod reach {
     /// Connections to IPv4 destinations: the namespace has `127.0.0.1`.
@@ -118,8 +161,8 @@ pub struct Origin {
     pub source: Address,
     /// The socket's type of service (IPv4) or traffic class (IPv6).
     pub tos: u32,
-    /// Keeps the size a multiple of the alignment.
-    pub reserved: u32,
+    /// When the application called connect(): the lower half of `CLOCK_MONOTONIC` in milliseconds.
+    pub began_ms: u32,
 }
 const _: () = assert!(size_of::<Origin>() == 64);
 
@@ -156,7 +199,7 @@ impl HandshakeKey {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{AddressKey, Control, HandshakeKey, Origin};
+    use super::{AddressKey, Control, HandshakeKey, Origin, Share, UnderWay};
 
     // SAFETY: repr(C), Copy, without padding (the sizes asserted above are the sums of the fields) and valid for any bytes.
     unsafe impl aya::Pod for Control {}
@@ -166,6 +209,10 @@ mod pod {
     unsafe impl aya::Pod for HandshakeKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for AddressKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for UnderWay {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Share {}
 }
 
 #[cfg(test)]
@@ -188,6 +235,12 @@ mod tests {
         let control = Control { first_port: 61_001, ..Control::default() };
         assert!((61_001..61_005).all(|port| control.is_listener_port(port)));
         assert!(!control.is_listener_port(61_000) && !control.is_listener_port(61_005) && !control.is_listener_port(0));
+    }
+
+    #[test]
+    fn what_is_under_way_is_never_less_than_nothing() {
+        assert_eq!(UnderWay { begun: 7, ended: 3 }.left(1), 3);
+        assert_eq!(UnderWay { begun: 7, ended: 7 }.left(1), 0);
     }
 
     #[test]

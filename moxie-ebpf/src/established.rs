@@ -33,10 +33,7 @@ pub fn announce(ctx: &SockOpsContext) -> u32 {
     let (v4, v6) = (local_v4(ctx), local_v6(ctx));
     let source = if origin.address.is_v4() { v4 } else { v6 };
     let key = HandshakeKey::new(origin.listener, source, local_port(ctx), remote_port(ctx));
-    match maps::HANDSHAKES.insert(key, origin, 0) {
-        Ok(()) => maps::count(Counter::Announced),
-        Err(_) => maps::count(Counter::NotAnnounced),
-    }
+    maps::count(if maps::begin(&key, origin) { Counter::Announced } else { Counter::NotAnnounced });
     DONE
 }
 
@@ -68,8 +65,7 @@ fn hand_over(key: &HandshakeKey, accepted: *mut c_void) -> Counter {
     // SAFETY: the entry is rewritten only by a connect from the same source port, which this handshake holds.
     let Some(origin) = (unsafe { maps::HANDSHAKES.get(key) }) else { return Counter::NoHandshake };
     let remembered = maps::remember(accepted, origin);
-    // An entry that is gone already was evicted; that is the only way this fails.
-    let _ = maps::HANDSHAKES.remove(key);
+    maps::end(key);
     if remembered { Counter::HandedOver } else { Counter::NotHandedOver }
 }
 

@@ -12,6 +12,8 @@
 //! accesses of other widths or through other pointers, which the verifier refuses.
 #![no_std]
 #![no_main]
+// Both toolchains that build this take unstable features: one is nightly, the other is told to.
+#![feature(asm_experimental_arch)]
 
 mod connect;
 mod established;

@@ -1,20 +1,24 @@
 //! The maps, and the accesses to them that the map types do not offer.
 
+use core::arch::asm;
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE};
 use aya_ebpf::btf_maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::btf_maps::{self, Array, LruHashMap, PerCpuArray, SkStorage};
+use aya_ebpf::btf_maps::{self, Array, HashMap, PerCpuArray, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 use moxie_common::{
-    ADDRESS_ENTRIES, Address, AddressKey, Control, Counter, HandshakeKey, Mark, Origin, PORT_WORDS, Tag, listed,
-    port_bit,
+    ADDRESS_ENTRIES, Address, AddressKey, Control, Counter, HandshakeKey, Mark, Origin, PORT_WORDS, Share, Tag,
+    UnderWay, listed, port_bit,
 };
 
-/// Handshakes under way at one time; each entry lives from a SYN to the end of its handshake.
+/// Handshakes under way at one time, unless the agent asks for another number; each entry lives from a SYN to the end of its
+/// handshake, or until the agent takes it out.
 const HANDSHAKES_UNDER_WAY: usize = 16_384;
 
+#[expect(deprecated, reason = "its successor came with Linux 6.2")]
+type CgroupShares = btf_maps::CgroupStorage<Share>;
 #[expect(deprecated, reason = "its successor came with Linux 6.2")]
 type CgroupCounts = btf_maps::PerCpuCgroupStorage<u64>;
 
@@ -27,13 +31,17 @@ static LISTENERS: Array<u32, { Tag::COUNT }> = Array::new();
 #[btf_map]
 static ADDRESSES: LpmTrie<AddressKey, u32, ADDRESS_ENTRIES> = LpmTrie::new();
 #[btf_map]
+static SHARES: CgroupShares = CgroupShares::new();
+#[btf_map]
 static REFUSED: CgroupCounts = CgroupCounts::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
 #[btf_map]
 static ORIGINS: SkStorage<Origin> = SkStorage::new();
 #[btf_map]
-pub static HANDSHAKES: LruHashMap<HandshakeKey, Origin, HANDSHAKES_UNDER_WAY> = LruHashMap::new();
+pub static HANDSHAKES: HashMap<HandshakeKey, Origin, HANDSHAKES_UNDER_WAY> = HashMap::new();
+#[btf_map]
+static UNDER_WAY: Array<UnderWay, 1> = Array::new();
 
 /// Heartbeat and switches.
 #[inline(always)]
@@ -58,6 +66,48 @@ pub fn verdict_on(address: &Address, control: &Control) -> u32 {
     ADDRESSES.get(&Key::new(AddressKey::BITS, key)).map_or(control.unlisted, |verdict| *verdict)
 }
 
+/// Whether another handshake may begin.
+#[inline(always)]
+pub fn has_room(control: &Control) -> bool {
+    UNDER_WAY.get(0).is_some_and(|count| count.left(control.forgotten) < control.handshakes)
+}
+
+/// Notes a handshake that begins. False: there is no room for it, since several have begun at the same moment.
+#[inline(always)]
+pub fn begin(key: &HandshakeKey, origin: &Origin) -> bool {
+    if HANDSHAKES.insert(key, origin, BPF_NOEXIST.into()).is_ok() {
+        if let Some(count) = UNDER_WAY.get_ptr_mut(0) {
+            // SAFETY: a value of a live map, aligned as its type is.
+            unsafe { increment(&raw mut (*count).begun) };
+        }
+        return true;
+    }
+    // One of the same name came to nothing, and is counted already.
+    HANDSHAKES.insert(key, origin, BPF_EXIST.into()).is_ok()
+}
+
+/// Takes out a handshake that has ended; the agent may have taken it out before.
+#[inline(always)]
+pub fn end(key: &HandshakeKey) {
+    if HANDSHAKES.remove(key).is_ok()
+        && let Some(count) = UNDER_WAY.get_ptr_mut(0)
+    {
+        // SAFETY: as above.
+        unsafe { increment(&raw mut (*count).ended) };
+    }
+}
+
+/// Adds one for all CPUs to see. The language has atomics for this target that load and store and no others; the kernel has this
+/// one since ever, and one that also tells the sum since 5.12.
+///
+/// # Safety
+/// `count` is aligned and of a live map.
+#[inline(always)]
+unsafe fn increment(count: *mut u64) {
+    // SAFETY: the caller's promise; nothing but that word is written.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) 1_u64, options(nostack)) };
+}
+
 /// What may be diverted to the listener set that carries `mark`, which is one of Moxie's; 0 if the set is not this agent's.
 #[inline(always)]
 pub fn reach(mark: Mark) -> u32 {
@@ -71,6 +121,13 @@ pub fn count(counter: Counter) {
         // than an addition, and a count lost to that is harmless.
         unsafe { *count += 1 }
     }
+}
+
+/// What of the connections of the cgroup that the program is attached to is diverted.
+#[inline(always)]
+pub fn share() -> Share {
+    // SAFETY: a value of a live map, never null. User space replaces it as a whole, so each half is one that was written.
+    unsafe { core::ptr::read_volatile(SHARES.get_ptr_mut()) }
 }
 
 /// Counts a refusal for the cgroup that the program is attached to.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ struct Fixed {
     listener: Mutex<Option<OwnedFd>>,
     destination: Option<SocketAddr>,
     enabled: AtomicBool,
+    dials: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -76,6 +77,7 @@ impl Divert for Fixed {
     fn beat(&self) {}
 
     fn dial_mark(&self) -> Option<u32> {
+        self.dials.fetch_add(1, Ordering::Relaxed);
         None
     }
 
@@ -89,6 +91,7 @@ pub struct Agent {
     app: App,
     /// Where its diverted connections arrive.
     pub door: SocketAddr,
+    dials: Arc<AtomicUsize>,
     _state: TempDir,
 }
 
@@ -97,7 +100,8 @@ impl Agent {
     pub async fn start(destination: Option<SocketAddr>, roots: Option<&Path>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let door = listener.local_addr().unwrap();
-        let divert = Fixed { door, listener: Mutex::new(Some(listener.into())), destination, enabled: true.into() };
+        let (listener, dials) = (Mutex::new(Some(listener.into())), Arc::<AtomicUsize>::default());
+        let divert = Fixed { door, listener, destination, enabled: true.into(), dials: Arc::clone(&dials) };
         let state = tempfile::tempdir().unwrap();
         let flags = Flags { upstream_ca: roots.into_iter().map(Path::to_path_buf).collect(), ..Flags::default() };
         let options = Options {
@@ -108,7 +112,7 @@ impl Agent {
             clock: Clock::system(),
         };
         let app = App::start_on(Arc::new(divert), options).await.unwrap();
-        Self { app, door, _state: state }
+        Self { app, door, dials, _state: state }
     }
 
     /// Adds a rule.
@@ -121,6 +125,21 @@ impl Agent {
     /// The authority's certificate, PEM.
     pub fn authority(&self) -> &str {
         &self.app.authority_pem
+    }
+
+    /// How often it has begun to dial a destination.
+    pub fn dials(&self) -> usize {
+        self.dials.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it begins to dial its destination.
+    pub async fn await_dial(&self) {
+        let begun = async {
+            while self.dials() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(BOUND, begun).await.unwrap();
     }
 
     /// Waits for exactly `count` exchanges, oldest first.

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::agent::Agent;
 use crate::origin::{Origin, read_all};
 
-async fn dial(agent: &Agent) -> TcpStream {
+pub async fn dial(agent: &Agent) -> TcpStream {
     #[expect(clippy::disallowed_methods, reason = "the test is the application, not the agent")]
     TcpStream::connect(agent.door).await.unwrap()
 }
@@ -19,7 +19,7 @@ async fn ask(agent: &Agent, request: &str) -> String {
     String::from_utf8(read_all(&mut stream).await.unwrap()).unwrap()
 }
 
-fn get(path: &str) -> String {
+pub fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: plain.example\r\nConnection: close\r\n\r\n")
 }
 

@@ -5,5 +5,7 @@
 
 mod agent;
 mod clear;
+mod late;
 mod origin;
+mod relay;
 mod secure;

@@ -4,6 +4,7 @@
 //! Everything that a lab makes is gone when it is dropped, also after a panic or Ctrl-C.
 
 pub mod clients;
+pub mod evidence;
 pub mod lab;
 pub mod podman;
 pub mod programs;

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use crate::lab::{Finished, Lab, Place, Running, process, sweep};
 use crate::{bounds, wait};
 
+mod failure;
+
 /// The image of every container: a busybox and nothing else.
 pub const IMAGE: &str = "moxie-lab/busybox:1";
 /// Neither bridges nor packet filter rules of its own; one that belongs to the lab's network namespace.

@@ -1,6 +1,6 @@
 //! Running other programs: from the workspace's root, with what cargo installs on the path, as root where it must be.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -13,7 +13,7 @@ pub(crate) fn root() -> Result<PathBuf> {
 }
 
 /// A program, with the directory of `cargo install` on its path.
-pub(crate) fn program(name: &str) -> Command {
+pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     if let Ok(path) = std::env::join_paths(search_path()) {
         command.env("PATH", path);

@@ -17,7 +17,7 @@ const LOGS: &str = "target/xtask";
 /// Ways on path besides the one that is taken first.
 const OTHER_WAYS: [&str; 2] = ["netfilter", "proxy"];
 /// Test programs that hold on every way, but for the rows of `docs/ways.md` that they name.
-const ON_EVERY_WAY: [&str; 5] = ["rules", "wire", "run", "safety", "commands"];
+const ON_EVERY_WAY: [&str; 6] = ["rules", "wire", "run", "safety", "commands", "zero"];
 
 /// How a step came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ fn code(summary: &mut Summary) -> Result<()> {
     summary.command("store contract", with(cargo(&["test", "-p", "moxie-agent", "--lib"]), &[store]));
     summary.command("the lab's own parts", cargo(&["test", "-p", "moxie-tests", "--lib"]));
     summary.command("the bench's own parts", cargo(&["test", "-p", "moxie-bench"]));
-    for target in targets("datapath")? {
+    for target in [targets("datapath")?, targets("faithful")?].concat() {
         summary.command(&format!("loopback: {target}"), cargo(&["test", "-p", "moxie-tests", "--test", &target]));
     }
     summary.command("without root, by the proxy", cargo(&["test", "-p", "moxie-tests", "--test", "unprivileged"]));

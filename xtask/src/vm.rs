@@ -4,6 +4,7 @@
 mod archive;
 mod console;
 mod debian;
+mod emulator;
 mod machine;
 mod suite;
 mod userland;
@@ -19,6 +20,7 @@ use clap::Args;
 use crate::{setup, test};
 use console::{Event, Outcome};
 use debian::Unpacked;
+use emulator::Emulator;
 use machine::{Accelerator, Bounds};
 use suite::{Built, Extent};
 
@@ -90,6 +92,7 @@ pub(crate) fn core(name: &str) -> Result<()> {
 fn prove(kernel: &Kernel, built: &Built, mut say: impl FnMut(&str)) -> Result<()> {
     let fetched = debian::fetch(kernel, &home()?)?;
     let file_system = pack(kernel, &fetched, built)?;
+    let emulator = Emulator::here(&home()?)?;
     let log = home()?.join(format!("{}.log", kernel.name));
     let mut outcomes = Vec::new();
     let told = |event| {
@@ -97,7 +100,11 @@ fn prove(kernel: &Kernel, built: &Built, mut say: impl FnMut(&str)) -> Result<()
             Event::Booted(release) => {
                 ensure!(release == fetched.release, "Linux {release} was booted instead of {}", fetched.release);
                 let (version, by) = (&fetched.version, Accelerator::here().name());
-                say(&format!("booted              {:<5} {release} ({version}), by {by}", kernel.name));
+                say(&format!(
+                    "booted              {:<5} {release} ({version}), by qemu {} {by}",
+                    kernel.name,
+                    emulator.version()
+                ));
             }
             Event::Ended(outcome) => {
                 say(&line(kernel, &outcome));
@@ -109,7 +116,7 @@ fn prove(kernel: &Kernel, built: &Built, mut say: impl FnMut(&str)) -> Result<()
     };
     let steps = u32::try_from(built.tests.len())?;
     let bounds = Bounds { silence: SILENCE, whole: BOOT + STEP * steps };
-    let ended = machine::run(&fetched.image, &file_system, &log, &bounds, told);
+    let ended = machine::run(&emulator, &fetched.image, &file_system, &log, &bounds, told);
     fs::remove_file(file_system)?;
     ended?;
     verdict(built, &outcomes, &log)

@@ -17,6 +17,7 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::datapath::learned::Learned;
+use crate::datapath::relay::Pipes;
 use crate::datapath::{Context, sniff};
 use crate::descriptors;
 use crate::divert::Divert;
@@ -112,6 +113,13 @@ impl Parts {
         let label = (doors == AdminDoors::Open).then(|| config.scopes.label.clone()).flatten();
         let defaults = Defaults { label, refuse_quic: config.divert.refuse_quic };
         let scopes = Arc::new(Scopes::with(Arc::clone(&divert), defaults));
+        scopes.heed(Arc::clone(&rules) as _);
+        let weighed = Arc::downgrade(&scopes);
+        rules.follow(move || {
+            if let Some(scopes) = weighed.upgrade() {
+                scopes.weigh();
+            }
+        });
         let (started_at, upgrade) = (clock.now(), Arc::default());
         let learned = Arc::default();
         Self {
@@ -146,6 +154,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             leaves: LeafCache::new(authority, config.tls.leaf_cache, Arc::clone(&self.metrics), self.clock.clone()),
             upstream: Upstream::new(Arc::clone(&self.divert), own, roots),
+            pipes: Pipes::within(descriptors::limit()),
             learned: Arc::clone(&self.learned),
             sniff: sniff::Bounds {
                 first_byte: config.sniff.first_byte,

@@ -1,6 +1,7 @@
 //! The inner loop: each request of an intercepted connection goes through decide -> act -> record.
 
 pub mod body;
+pub mod party;
 pub mod session;
 
 use std::pin::Pin;
@@ -16,7 +17,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::act::{Error, delay, forward, respond, rewrite};
 use super::record::ExchangeLog;
-use crate::journal::Outcome;
 use crate::rules::set::{self, Action, Hit, normal_authority};
 use body::ResponseBody;
 use session::{Failure, Session};
@@ -41,13 +41,13 @@ pub async fn serve(
         let server = http2_server();
         let ended = async {
             tokio::select! {
-                () = session.cx.drain.started() => {}
+                () = session.party.cx.drain.started() => {}
                 () = session.link.closed() => {}
             }
         };
         run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), ended).await
     } else {
-        let server = http1_server(session.scheme);
+        let server = http1_server(session.party.scheme);
         let connection = server.serve_connection(io, service).with_upgrades();
         let ended = async {
             tokio::select! {
@@ -81,10 +81,10 @@ fn http2_server() -> http2::Builder<TokioExecutor> {
 /// The moment for an HTTP/1 connection to end while the agent drains: when its client has sent another request, so that the
 /// answer tells it that this was the last. A close between two exchanges could cross a request on its way.
 async fn last_request(session: &Session) {
-    session.cx.drain.started().await;
+    session.party.cx.drain.started().await;
     tokio::select! {
         () = session.last.awaited() => {}
-        () = session.cx.drain.hurried() => {}
+        () = session.party.cx.drain.hurried() => {}
     }
 }
 
@@ -111,8 +111,8 @@ where
 }
 
 async fn handle(request: Request<Incoming>, session: Arc<Session>) -> Result<Response<ResponseBody>, Failure> {
-    session.asked();
-    if session.version != Version::HTTP_2 && session.cx.drain.has_started() {
+    session.party.has_asked();
+    if session.version != Version::HTTP_2 && session.party.cx.drain.has_started() {
         session.last.request().await;
     }
     let served = exchange(request, &session).await;
@@ -127,25 +127,21 @@ pub(super) async fn exchange(
     request: Request<Incoming>,
     session: &Arc<Session>,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let authority = authority(&request, session.scheme);
-    let mut log = open_log(&request, &authority, session);
-    let hit = loop {
-        match decide(&request, &authority, session) {
-            // Another agent may keep the counts by now: its last firing may be gone, and then the next rule is due.
-            Some(hit) if !session.cx.rules.confirm(&hit).await => {}
-            decided => break decided,
-        }
+    let (authority, party) = (authority(&request, session.party.scheme), &session.party);
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let mut log = party.open_log(session.protocol(), request.method().as_str(), &authority, target);
+    let facts = set::Request {
+        method: request.method().as_str(),
+        scheme: party.scheme,
+        authority: &authority,
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers: request.headers(),
+        caller: &party.caller,
     };
-    match hit {
+    match party.decide(&facts, &mut log).await {
         None => forward::exchange(request, session, log).await,
-        Some(hit) => {
-            session.cx.rules.fired(&hit.rule);
-            session.cx.learned.answered.insert(session.client.clone());
-            let outcome =
-                if matches!(hit.action, Action::Respond { .. }) { Outcome::Responded } else { Outcome::Rewritten };
-            log.fired(&hit.rule, outcome);
-            act(request, hit, session, log).await
-        }
+        Some(hit) => act(request, hit, session, log).await,
     }
 }
 
@@ -156,13 +152,11 @@ async fn act(
     mut log: ExchangeLog,
 ) -> Result<Response<ResponseBody>, Failure> {
     match hit.action {
-        // Asked for, so it is a fault and not an error: the client is reset without an answer.
         Action::Respond { status, .. } if status.is_informational() => {
-            log.fired(&hit.rule, Outcome::Faulted);
             log.finished();
             Err(Failure::NotFinal(status))
         }
-        Action::Respond { status, headers, body } => {
+        Action::Respond { status, headers, body, .. } => {
             session.link.release_ready();
             let bodiless = request.method() == Method::HEAD;
             respond::read_request(request.into_body(), &mut log).await?;
@@ -183,28 +177,6 @@ async fn waited(log: &mut ExchangeLog, delay: std::time::Duration) {
     if !delay.is_zero() {
         log.delayed(delay::wait(delay).await);
     }
-}
-
-fn decide(request: &Request<Incoming>, authority: &str, session: &Session) -> Option<Hit> {
-    if session.is_switched_off() {
-        return None;
-    }
-    let facts = set::Request {
-        method: request.method().as_str(),
-        scheme: session.scheme,
-        authority,
-        path: request.uri().path(),
-        query: request.uri().query(),
-        headers: request.headers(),
-        caller: &session.caller,
-    };
-    session.cx.rules.current().decide(&facts, session.cx.clock.now())
-}
-
-fn open_log(request: &Request<Incoming>, authority: &str, session: &Session) -> ExchangeLog {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let url = format!("{}://{authority}{target}", session.scheme);
-    ExchangeLog::open(&session.log, session.protocol(), request.method().as_str(), url, session.cx.clock.now())
 }
 
 /// Whom the client asked: the target's own authority, else the Host header.

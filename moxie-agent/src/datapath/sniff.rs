@@ -21,7 +21,7 @@ use super::record::ConnectionLog;
 use crate::divert::Origin;
 use crate::journal::{Protocol, Reason};
 use crate::peek::{self, Peeked};
-use crate::upstream::DialError;
+use crate::upstream::{Ahead, DialError};
 use client_hello::ClientHello;
 
 /// First size of the buffer that bytes are peeked into; it grows to the bound.
@@ -94,8 +94,8 @@ pub struct Sniffed {
     pub origin: Origin,
     /// What the first bytes are.
     pub first: FirstBytes,
-    /// The destination, where it was dialled meanwhile.
-    pub dialled: Option<TcpStream>,
+    /// The destination, where dialling it has begun meanwhile.
+    pub dialled: Option<Ahead>,
     /// The record.
     pub log: Arc<ConnectionLog>,
 }
@@ -127,15 +127,15 @@ impl Error {
 ///
 /// # Errors
 /// The connection ended before anything could be seen.
-pub async fn look(conn: Located, cx: &Context) -> Result<Sniffed, Error> {
+pub async fn look(conn: Located, cx: &Arc<Context>) -> Result<Sniffed, Error> {
     let Located { stream, origin, dialled, log } = conn;
     let speaker = match dialled {
         Some(dialled) => whoever_is_first(&stream, dialled, &origin, cx).await,
-        None => first_speaker(&stream, &origin, cx).await,
+        None => first_speaker(&stream, &origin, &log, cx).await,
     };
     let (dialled, first) = match speaker {
         Ok(Speaker::Client(dialled)) => (dialled, recognise(&stream, &cx.sniff).await?),
-        Ok(Speaker::Server(dialled)) => (Some(dialled), FirstBytes::Opaque(Reason::ServerFirst)),
+        Ok(Speaker::Server(dialled)) => (Some(dialled.into()), FirstBytes::Opaque(Reason::ServerFirst)),
         Err(error @ Error::Dial(_)) => {
             reset(stream);
             return Err(error);
@@ -146,20 +146,50 @@ pub async fn look(conn: Located, cx: &Context) -> Result<Sniffed, Error> {
     Ok(Sniffed { stream, origin, first, dialled, log })
 }
 
-/// Who spoke first, and the destination where it had to be dialled to find out.
+/// Who spoke first, and the destination where dialling it has begun to find out.
 enum Speaker {
-    Client(Option<TcpStream>),
+    Client(Option<Ahead>),
     Server(TcpStream),
 }
 
-async fn first_speaker(stream: &TcpStream, origin: &Origin, cx: &Context) -> Result<Speaker, Error> {
-    let destination = origin.destination;
-    let wait = if cx.learned.server_first.contains(&destination) { Duration::ZERO } else { cx.sniff.first_byte };
+async fn first_speaker(
+    stream: &TcpStream,
+    origin: &Origin,
+    log: &ConnectionLog,
+    cx: &Arc<Context>,
+) -> Result<Speaker, Error> {
+    let is_server_first = cx.learned.server_first.contains(&origin.destination);
+    let wait = if is_server_first { Duration::ZERO } else { cx.sniff.first_byte };
     if let Ok(seen) = timeout(wait, has_bytes(stream)).await {
         return seen.map(|()| Speaker::Client(None));
     }
-    let dialled = cx.upstream.dial(origin).await.map_err(Error::Dial)?;
-    whoever_is_first(stream, dialled, origin, cx).await
+    let mut ahead = ahead(origin, cx);
+    let failure = tokio::select! {
+        biased;
+        // Whatever becomes of the destination: a client that speaks late is served like any other.
+        seen = has_bytes(stream) => return seen.map(|()| Speaker::Client(Some(ahead))),
+        stands = ahead.stands() => stands.err(),
+    };
+    match failure {
+        None => whoever_is_first(stream, ahead.stream().await.map_err(Error::Dial)?, origin, cx).await,
+        Some(error) if is_server_first || !cx.rules.current().is_armed(&log.caller(), cx.clock.now()) => {
+            Err(Error::Dial(error))
+        }
+        Some(error) => heard_late(stream, error, cx).await,
+    }
+}
+
+fn ahead(origin: &Origin, cx: &Arc<Context>) -> Ahead {
+    let (origin, cx) = (origin.clone(), Arc::clone(cx));
+    Ahead::by(async move { cx.upstream.dial(&origin).await })
+}
+
+/// A rule's answer needs no destination: who may be answered by one is waited for as long as for the rest of a beginning.
+async fn heard_late(stream: &TcpStream, failure: DialError, cx: &Context) -> Result<Speaker, Error> {
+    match timeout(cx.sniff.timeout, has_bytes(stream)).await {
+        Ok(seen) => seen.map(|()| Speaker::Client(None)),
+        Err(_) => Err(Error::Dial(failure)),
+    }
 }
 
 async fn whoever_is_first(
@@ -170,7 +200,7 @@ async fn whoever_is_first(
 ) -> Result<Speaker, Error> {
     tokio::select! {
         biased;
-        seen = has_bytes(stream) => seen.map(|()| Speaker::Client(Some(dialled))),
+        seen = has_bytes(stream) => seen.map(|()| Speaker::Client(Some(dialled.into()))),
         _ = dialled.readable() => {
             cx.learned.server_first.insert(origin.destination);
             Ok(Speaker::Server(dialled))

@@ -6,6 +6,7 @@
 mod address_map;
 mod control;
 pub mod foreign;
+mod handshakes;
 mod home;
 mod links;
 mod listeners;
@@ -16,6 +17,7 @@ mod refusals;
 pub mod release;
 mod routes;
 mod sets;
+mod shares;
 mod tags;
 mod watch;
 
@@ -30,18 +32,20 @@ use moxie_common::{Counter, Mark, listed};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, PortSet, Terms};
+use super::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, PortSet, Share, Terms};
 use crate::namespace::Namespace;
 use crate::paths::FIRST_LISTENER_PORT;
 use crate::scope::cgroup::{self, Hierarchy};
 use address_map::AddressMap;
 use control::Controls;
+use handshakes::Handshakes;
 use home::Home;
 use links::{Links, Programs};
 use origins::Origins;
 use place::Place;
 use refusals::Refusals;
 use sets::Sets;
+use shares::Shares;
 use tags::Tags;
 use watch::Watcher;
 
@@ -56,6 +60,11 @@ pub struct EbpfOptions {
     pub kernel_log: bool,
     /// First of the listener ports; if one of them is taken, the next block is tried.
     pub first_port: u16,
+    /// How many connections may be between their SYN and the end of their handshake; more go direct.
+    pub handshakes: u32,
+    /// How long a handshake is believed to be under way: longer than the kernel goes on to send SYNs (`tcp_syn_retries`, some two
+    /// minutes). One that ends later is reset.
+    pub handshake_patience: Duration,
     /// What keeps the agent from diverting itself. For tests of one guard without the others; there is no setting for it.
     pub guards: Guards,
 }
@@ -85,6 +94,8 @@ impl Default for EbpfOptions {
             max_beat_age: Duration::from_secs(1),
             kernel_log: false,
             first_port: FIRST_LISTENER_PORT,
+            handshakes: 16_384,
+            handshake_patience: Duration::from_secs(150),
             guards: Guards::ALL,
         }
     }
@@ -101,7 +112,9 @@ pub struct Ebpf {
     controls: Controls,
     origins: Origins,
     refusals: Arc<Refusals>,
+    shares: Arc<Shares>,
     addresses: Mutex<AddressMap>,
+    handshakes: Handshakes,
     log: Option<Mutex<load::KernelLog>>,
     mark: Option<Mark>,
     guards: Guards,
@@ -118,7 +131,7 @@ impl Ebpf {
     /// What the host refused and what to do about it.
     pub fn load(options: &EbpfOptions) -> Result<Self, DivertError> {
         load::check_host()?;
-        let mut object = load::object(options.kernel_log)?;
+        let mut object = load::object(options)?;
         let hierarchy = Hierarchy::find()?;
         // Before the listeners: a socket belongs for good to the cgroup that its maker was in.
         let home = Home::settle(&hierarchy)?;
@@ -128,13 +141,30 @@ impl Ebpf {
         let agent_cgroup = if options.guards.cgroup { cgroup::id_of(home.path())? } else { 0 };
         let controls = Controls::new(&mut object, options, sets.first_port(), agent_cgroup)?;
         let refusals = Arc::new(Refusals::new(&mut object)?);
+        let shares = Arc::new(Shares::new(&mut object)?);
         let addresses = Mutex::new(AddressMap::new(&mut object)?);
+        let handshakes = Handshakes::new(&mut object, options)?;
         let origins = Origins::new(&mut object)?;
         let programs = Programs::load(object)?;
         programs.attach_agent(home.path())?;
         let mark = sets.own_mark().filter(|_| options.guards.mark);
         let (guards, pid) = (options.guards, home::pid_as_the_kernel_has_it());
-        Ok(Self { sets, programs, controls, origins, refusals, addresses, log, mark, guards, pid, hierarchy, home })
+        Ok(Self {
+            sets,
+            programs,
+            controls,
+            origins,
+            refusals,
+            shares,
+            addresses,
+            handshakes,
+            log,
+            mark,
+            guards,
+            pid,
+            hierarchy,
+            home,
+        })
     }
 
     /// First of the ports that the agent listens on.
@@ -170,11 +200,16 @@ struct Attached {
     place: Arc<Place>,
     cgroup_id: u64,
     refusals: Arc<Refusals>,
+    shares: Arc<Shares>,
 }
 
 impl Attachment for Attached {
     fn refresh(&self) {
         self.place.look();
+    }
+
+    fn divert(&self, share: Share) -> Result<(), DivertError> {
+        self.shares.set(self.cgroup_id, share)
     }
 
     fn obstacles(&self) -> Vec<String> {
@@ -202,7 +237,10 @@ impl Divert for Ebpf {
         // The listeners before the hooks that look for them.
         place.look();
         let links = self.programs.attach(&cgroup, terms)?;
-        Ok(Box::new(Attached { _links: links, place, cgroup_id, refusals: Arc::clone(&self.refusals) }))
+        let (refusals, shares) = (Arc::clone(&self.refusals), Arc::clone(&self.shares));
+        // Of what may have been said of it before nothing counts.
+        shares.set(cgroup_id, Share::All)?;
+        Ok(Box::new(Attached { _links: links, place, cgroup_id, refusals, shares }))
     }
 
     async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
@@ -245,6 +283,9 @@ impl Divert for Ebpf {
         if let Err(error) = self.controls.beat() {
             // The kernel half sees the beat missing and lets connections go direct.
             tracing::warn!(error = &error as &dyn std::error::Error, "heartbeat not written");
+        }
+        if let Err(error) = self.handshakes.sweep(&self.controls) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "handshakes that came to nothing keep their room");
         }
         if let Some(log) = &self.log {
             lock(log).flush();

@@ -6,12 +6,13 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::wire::{self, Reader, WireError, Writer};
 use super::{Estate, HandoverError, PROTOCOL, STEP, ToPredecessor, ToSuccessor};
@@ -20,6 +21,10 @@ use crate::rulebook::RuleBook;
 use crate::rulebook::succession::Order;
 use crate::rules::Count;
 
+/// How long an agent that has closed the socket may take to be gone.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+/// From one look whether it is gone to the next.
+const PACE: Duration = Duration::from_millis(10);
 /// What the kernel writes behind the path of a program that was replaced.
 const DELETED: &[u8] = b" (deleted)";
 
@@ -52,15 +57,21 @@ impl Successor {
     /// It is not there or does not start.
     pub fn start() -> Result<Self, HandoverError> {
         let program = own_path().map_err(HandoverError::NoProgram)?;
-        let failed = |source| HandoverError::Start { program: program.display().to_string(), source };
-        let (own, theirs) = StdUnixStream::pair().map_err(failed)?;
         let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--take-over");
-        let child = Command::new(&program)
-            .args(arguments.chain([OsString::from("--take-over")]))
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            // Its watchdog is asked of it under its own id, once it is the main process.
-            .env_remove("WATCHDOG_PID")
-            .spawn();
+        let mut command = Command::new(&program);
+        command.args(arguments.chain([OsString::from("--take-over")]));
+        // Its watchdog is asked of it under its own id, once it is the main process.
+        command.env_remove("WATCHDOG_PID");
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Result<Self, HandoverError> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let failed = |source| HandoverError::Start { program: program.clone(), source };
+        let (own, theirs) = StdUnixStream::pair().map_err(failed)?;
+        let child = command.stdin(Stdio::from(OwnedFd::from(theirs))).spawn();
+        // What it was given of the socket is its own: its end is seen here.
+        drop(command);
         let child = Born(Some(child.map_err(failed)?));
         let (reader, writer) = wire::pair(own).map_err(failed)?;
         Ok(Self { child, reader, writer })
@@ -92,10 +103,9 @@ impl Successor {
     /// It is not.
     pub async fn arm(&mut self, estate: Estate, doors: &[BorrowedFd<'_>]) -> Result<(), HandoverError> {
         let go = ToSuccessor::Go(Box::new(estate));
-        self.writer
-            .send_with(&go, doors)
-            .await
-            .map_err(|source| HandoverError::Lost { step: "being armed", source })?;
+        if let Err(source) = self.writer.send_with(&go, doors).await {
+            return Err(self.lost("armed", source).await);
+        }
         match self.next("armed").await? {
             ToPredecessor::Armed => Ok(()),
             other => Err(out_of_turn("armed", &other)),
@@ -108,7 +118,9 @@ impl Successor {
     /// It does not.
     pub async fn count(&mut self, counts: &[Count]) -> Result<(), HandoverError> {
         let counts = ToSuccessor::Counts(counts.to_vec());
-        self.writer.send(&counts).await.map_err(|source| HandoverError::Lost { step: "the counts", source })?;
+        if let Err(source) = self.writer.send(&counts).await {
+            return Err(self.lost("told of the counts", source).await);
+        }
         match self.next("told of the counts").await? {
             ToPredecessor::Counted => Ok(()),
             other => Err(out_of_turn("told of the counts", &other)),
@@ -120,8 +132,9 @@ impl Successor {
     /// # Errors
     /// It cannot be told.
     pub async fn leave_to(mut self) -> Result<Courier, HandoverError> {
-        let yours = self.writer.send(&ToSuccessor::Yours).await;
-        yours.map_err(|source| HandoverError::Lost { step: "the moment itself", source })?;
+        if let Err(source) = self.writer.send(&ToSuccessor::Yours).await {
+            return Err(self.lost("told that the moment has passed", source).await);
+        }
         // Nobody waits for it: it outlives this process.
         drop(self.child.0.take());
         Ok(Courier { reader: self.reader, writer: self.writer })
@@ -129,9 +142,34 @@ impl Successor {
 
     async fn next(&mut self, step: &'static str) -> Result<ToPredecessor, HandoverError> {
         match timeout(STEP, self.reader.receive()).await {
-            Ok(received) => received.map_err(|source| HandoverError::Lost { step, source }),
+            Ok(Ok(message)) => Ok(message),
+            Ok(Err(source)) => Err(self.lost(step, source).await),
             Err(_) => Err(HandoverError::Slow { step }),
         }
+    }
+
+    /// That a process ends is seen by its socket first, and how it ended a moment later.
+    async fn lost(&mut self, step: &'static str, source: WireError) -> HandoverError {
+        let may_have_ended = matches!(source, WireError::Closed | WireError::Socket(_));
+        let end = if may_have_ended { self.end().await } else { None };
+        match end {
+            Some(status) => HandoverError::Ended { step, status },
+            None => HandoverError::Lost { step, source },
+        }
+    }
+
+    async fn end(&mut self) -> Option<ExitStatus> {
+        let child = self.child.0.as_mut()?;
+        let ended = async {
+            loop {
+                match child.try_wait() {
+                    Ok(None) => sleep(PACE).await,
+                    Ok(Some(status)) => return Some(status),
+                    Err(_) => return None,
+                }
+            }
+        };
+        timeout(LAST_MOMENT, ended).await.ok().flatten()
     }
 }
 
@@ -213,6 +251,32 @@ async fn messages(
         };
         if writer.send(&message).await.is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn trouble(script: &str) -> HandoverError {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Successor::run(command).unwrap().prepared().await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn how_a_successor_ended_is_told() {
+        for (script, expected) in [
+            ("exit 3", "the new agent ended with exit status 3 before it was prepared"),
+            ("kill -9 $$", "the new agent ended by signal 9 (SIGKILL) before it was prepared"),
+            // What it closes before it goes is how its end looks at first.
+            ("exec <&-; exec sleep 0.1", "the new agent ended with exit status 0 before"),
+            ("echo nonsense >&0; exec sleep 60", "the new agent was not prepared"),
+            ("exec <&-; exec sleep 60", "the new agent was not prepared"),
+        ] {
+            let told = trouble(script).await.to_string();
+            assert!(told.starts_with(expected), "{script}: {told}");
         }
     }
 }

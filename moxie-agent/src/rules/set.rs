@@ -8,13 +8,15 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
 use super::index::Index;
@@ -39,9 +41,21 @@ pub struct Request<'a> {
     /// Query as sent, without the `?`.
     pub query: Option<&'a str>,
     /// Request headers.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a dyn Headers,
     /// Who made the request.
     pub caller: &'a Caller,
+}
+
+/// The headers of a request, however they are kept.
+pub trait Headers: fmt::Debug + Sync {
+    /// The values of every header called `name` (any case), in order; bytes that are no UTF-8 are replaced.
+    fn values<'a>(&'a self, name: &str) -> Vec<Cow<'a, str>>;
+}
+
+impl Headers for HeaderMap {
+    fn values<'a>(&'a self, name: &str) -> Vec<Cow<'a, str>> {
+        self.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect()
+    }
 }
 
 /// What a rule that fired wants done.
@@ -66,6 +80,8 @@ pub enum Action {
         status: StatusCode,
         /// Exactly the headers of the answer, `content-type` among them; framing headers are the sender's business.
         headers: HeaderMap,
+        /// The same as HTTP/1 carries them: lines in the rule's own order and spelling, each with its line end.
+        lines: Bytes,
         /// Body of the answer.
         body: Bytes,
     },
@@ -78,12 +94,25 @@ pub enum Action {
 pub struct Rewrite {
     /// Headers set on the request (`custom_headers`).
     pub request_headers: HeaderMap,
+    /// The same in the rule's own order and spelling.
+    pub request_written: Vec<Written>,
     /// Status to show instead, if given.
     pub status: Option<StatusCode>,
     /// Headers to set on the answer: each replaces all headers of its name. `content-type` is among them if the rule gives a body.
     pub response_headers: HeaderMap,
+    /// The same in the rule's own order and spelling.
+    pub response_written: Vec<Written>,
     /// Body to show instead, if given.
     pub body: Option<Bytes>,
+}
+
+/// A header as its rule spells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its name, in the case in which it was written.
+    pub name: Box<str>,
+    /// Each of its values, in order.
+    pub values: Vec<HeaderValue>,
 }
 
 /// What the rules have to do with a host, strongest last.
@@ -96,6 +125,10 @@ pub enum Naming {
     /// A rule that could fire.
     Armed,
 }
+
+/// How long after the last firing of a spent rule the clients that it has answered are looked into still: what they do next is what
+/// its user wants to know.
+pub const SPENT_IS_WATCHED: Duration = Duration::from_secs(600);
 
 /// An immutable set of rules, ready to be asked from many tasks at once.
 #[derive(Debug, Default)]
@@ -171,6 +204,14 @@ impl RuleSet {
     #[must_use]
     pub fn is_armed(&self, caller: &Caller, now: Timestamp) -> bool {
         self.rules.iter().any(|prepared| caller.meets(&prepared.rule.spec.name) && prepared.is_live(now))
+    }
+
+    /// Whether connections of callers that meet the rules called `only` (`None`: every rule) have anything to do with rules at `now`:
+    /// one could fire, or has been spent so lately that what it answered is watched.
+    #[must_use]
+    pub fn is_wanted(&self, only: Option<&[String]>, now: Timestamp) -> bool {
+        let meets = |rule: &Rule| only.is_none_or(|only| only.contains(&rule.spec.name));
+        self.rules.iter().any(|prepared| meets(&prepared.rule) && (prepared.is_live(now) || prepared.is_watched(now)))
     }
 
     /// The first rule in order that matches and could be taken; its count is taken with it.

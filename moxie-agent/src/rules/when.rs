@@ -5,7 +5,6 @@ mod condition;
 use std::borrow::Cow;
 use std::fmt;
 
-use http::HeaderMap;
 use http::header::HeaderName;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
@@ -86,7 +85,7 @@ impl When {
         let scheme = self.scheme.as_ref();
         scheme
             .and_then(|condition| condition.unmet(Part::Scheme, "", vec![request.scheme.into()]))
-            .or_else(|| of(Part::Headers, &self.headers, &|name| header_values(request.headers, name)))
+            .or_else(|| of(Part::Headers, &self.headers, &|name| request.headers.values(name)))
             .or_else(|| of(Part::Query, &self.query, &|name| query_values(request.query, name)))
             .or_else(|| of(Part::Caller, &self.caller, &|name| caller_value(request.caller, name)))
     }
@@ -144,10 +143,6 @@ fn conditions(when: &Object<'_>, part: &str, known: &[&str], log: &mut Log) -> V
     object.members().filter_map(read).collect()
 }
 
-fn header_values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<Cow<'a, str>> {
-    headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect()
-}
-
 /// The decoded values of a query parameter, as forms encode them (`+` is a blank).
 fn query_values<'a>(query: Option<&'a str>, name: &str) -> Vec<Cow<'a, str>> {
     let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
@@ -185,7 +180,7 @@ fn container_names(caller: &Caller) -> Vec<Cow<'_, str>> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
     use jiff::Timestamp;
     use serde_json::json;
 

@@ -19,7 +19,7 @@ use super::dial::{DialError, Upstream};
 use super::probe::{ConnectError, Ready, TlsTarget};
 use super::ragged::Ragged;
 use crate::chain::Chain;
-use crate::divert::{Asked, Origin};
+use crate::divert::Origin;
 use crate::journal::ExchangeError;
 
 /// A body on its way to the destination.
@@ -116,12 +116,6 @@ impl Link {
         self
     }
 
-    /// What the client asked for, where it is an explicit proxy's.
-    #[must_use]
-    pub fn asked(&self) -> Option<&Asked> {
-        self.origin.asked.as_ref()
-    }
-
     /// Completes each time a connection to the destination has ended.
     pub async fn closed(&self) {
         self.closed.notified().await;
@@ -189,10 +183,11 @@ impl Link {
     }
 
     async fn plain_stream(&self, ready: Ready, upstream: &Upstream) -> Result<TcpStream, LinkError> {
-        match ready.plain {
-            Some(stream) => Ok(stream),
-            None => upstream.dial(&self.origin).await.map_err(LinkError::Dial),
-        }
+        let stream = match ready.plain {
+            Some(ahead) => ahead.stream().await,
+            None => upstream.dial(&self.origin).await,
+        };
+        stream.map_err(LinkError::Dial)
     }
 
     async fn tls_stream(

@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::ahead::Ahead;
 use super::dial::Upstream;
 use crate::divert::Origin;
 
@@ -51,7 +52,7 @@ pub enum Finding {
 #[derive(Debug, Default)]
 pub struct Ready {
     /// A plain one.
-    pub plain: Option<TcpStream>,
+    pub plain: Option<Ahead>,
     /// A handshaken one.
     pub tls: Option<TlsStream<TcpStream>>,
 }
@@ -111,7 +112,7 @@ pub enum ConnectError {
 
 impl Upstream {
     /// Finds out what `target` is, from what is known or by a handshake. `dialled` is used if given.
-    pub async fn probe(&self, target: &TlsTarget, origin: &Origin, dialled: Option<TcpStream>) -> Probed {
+    pub async fn probe(&self, target: &TlsTarget, origin: &Origin, dialled: Option<Ahead>) -> Probed {
         if let Some(finding) = self.known.find(target) {
             return Probed { finding, ready: Ready { plain: dialled, tls: None } };
         }
@@ -132,7 +133,7 @@ impl Upstream {
         &self,
         target: &TlsTarget,
         origin: &Origin,
-        dialled: Option<TcpStream>,
+        dialled: Option<Ahead>,
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
         let asked = Arc::new(Asked::default());
         let mut config = (*self.tls.config(&target.alpn)).clone();
@@ -155,7 +156,7 @@ impl Upstream {
         &self,
         target: &TlsTarget,
         origin: &Origin,
-        dialled: Option<TcpStream>,
+        dialled: Option<Ahead>,
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
         self.shake(target, origin, dialled, self.tls.config(&target.alpn)).await
     }
@@ -164,13 +165,14 @@ impl Upstream {
         &self,
         target: &TlsTarget,
         origin: &Origin,
-        dialled: Option<TcpStream>,
+        dialled: Option<Ahead>,
         config: Arc<ClientConfig>,
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
         let stream = match dialled {
-            Some(stream) => stream,
-            None => self.dial(origin).await.map_err(ConnectError::Dial)?,
+            Some(ahead) => ahead.stream().await,
+            None => self.dial(origin).await,
         };
+        let stream = stream.map_err(ConnectError::Dial)?;
         let connector = TlsConnector::from(config);
         connector.connect(target.name.clone(), stream).await.map_err(|error| {
             if is_tls(&error) {

@@ -14,15 +14,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers until standard input ends.
 pub(crate) fn serve() {
+    let mut begun = Vec::new();
     for line in io::stdin().lock().lines() {
-        let answer = obey(&line.unwrap()).unwrap_or_else(|error| format!("error {:?}", errno(&error)));
+        let answer = obey(&line.unwrap(), &mut begun).unwrap_or_else(|error| format!("error {:?}", errno(&error)));
         let mut out = io::stdout().lock();
         writeln!(out, "\n{ANSWER}{answer}").unwrap();
         out.flush().unwrap();
     }
 }
 
-fn obey(line: &str) -> io::Result<String> {
+fn obey(line: &str, begun: &mut Vec<Socket>) -> io::Result<String> {
     let words: Vec<&str> = line.split(' ').collect();
     match words.as_slice() {
         ["tcp", destination, options @ ..] => tcp(destination.parse().unwrap(), options),
@@ -44,8 +45,34 @@ fn obey(line: &str) -> io::Result<String> {
         ["flood", destination, count, end] => {
             flood(destination.parse().unwrap(), count.parse().unwrap(), *end == "rst")
         }
+        ["begin", destination] => begin(destination.parse().unwrap(), begun),
+        ["end"] => Ok(end(std::mem::take(begun))),
+        ["abandon"] => Ok(format!("abandoned {}", std::mem::take(begun).len())),
         _ => panic!("what is {line:?}?"),
     }
+}
+
+/// Begins to connect, and goes on to do something else.
+fn begin(destination: SocketAddr, begun: &mut Vec<Socket>) -> io::Result<String> {
+    let socket = stream(destination)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&destination.into()) {
+        Err(error) if errno(&error) != Errno::EINPROGRESS => return Err(error),
+        Ok(()) | Err(_) => begun.push(socket),
+    }
+    Ok("begun".into())
+}
+
+/// What each connection that was begun is told, in order and one after the other.
+fn end(begun: Vec<Socket>) -> String {
+    let told = |socket: Socket| {
+        socket.set_nonblocking(false)?;
+        let mut said = String::new();
+        TcpStream::from(socket).read_to_string(&mut said)?;
+        Ok(said)
+    };
+    let told = begun.into_iter().map(|socket| told(socket).unwrap_or_else(|error: io::Error| format!("{error}")));
+    told.collect::<Vec<_>>().join(" ")
 }
 
 fn stream(destination: SocketAddr) -> io::Result<Socket> {

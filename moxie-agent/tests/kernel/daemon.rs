@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use moxie_agent::divert::{Attachment, Divert as _, Terms};
 use moxie_agent::scope::cgroup::Hierarchy;
@@ -16,12 +18,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::os::fd::AsFd as _;
 
+use crate::evidence;
 use crate::lab::{Agent, Lab, eventually};
 
 const NETWORK: &str = "mxinternal";
 const GATEWAY: &str = "10.77.0.1";
 const SUBNET: &str = "10.77.0.0/24";
 const IMAGE: &str = "mxbusybox";
+/// How long a container that says one thing may take to end, on a host that is busy.
+const CONTAINER_ENDS: Duration = Duration::from_secs(60);
 
 /// The daemon; ended, with all that it has made, when dropped.
 pub(crate) struct Daemon {
@@ -95,11 +100,33 @@ impl Daemon {
         GATEWAY
     }
 
-    /// Runs a container to its end, and gives what it said.
-    pub(crate) fn run(&self, network: &str, command: &[&str]) -> String {
-        let mut arguments = vec!["run", "--rm", "--network", network, IMAGE];
-        arguments.extend(command);
-        self.docker(&arguments).unwrap_or_else(|error| error)
+    /// Runs a container to its end, and gives what it said. One that does not end fails the test with all that is known of it.
+    pub(crate) fn run(&self, network: &str, command: &[&str], agent: &Agent) -> String {
+        let mut docker = self.client(&["run", "--rm", "--network", network, IMAGE]);
+        let docker = docker.args(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let client = Pid::from_raw(docker.id().try_into().unwrap());
+        let (ended, end) = channel();
+        thread::spawn(move || ended.send(docker.wait_with_output()));
+        let Ok(output) = end.recv_timeout(CONTAINER_ENDS) else {
+            eprintln!("{}", self.evidence(agent));
+            let _ = kill(client, Signal::SIGKILL);
+            panic!("a container does not end");
+        };
+        said(&output.unwrap()).unwrap_or_else(|error| error)
+    }
+
+    /// What the daemon, its containers, the kernel and the agent can say of what goes on now.
+    pub(crate) fn evidence(&self, agent: &Agent) -> String {
+        let host = format!("unix://{}", self.at("socket").display());
+        let mut told = format!("{:?}\naccepted: {}\n", agent.divert().counters(), agent.accepted());
+        told += &evidence::said("docker", &["--host", &host, "ps", "--all", "--no-trunc"]);
+        told += &evidence::of_cgroup(&self.cgroups);
+        told += &evidence::of_command(&self.directory.path().to_string_lossy());
+        told + &evidence::of_process(std::process::id()) + &evidence::tail(&self.at("log"))
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// The containers' cables that are on the bridge.
@@ -136,13 +163,21 @@ impl Daemon {
     }
 
     fn docker(&self, arguments: &[&str]) -> Result<String, String> {
-        let mut docker = Command::new("docker");
-        docker.arg("--host").arg(format!("unix://{}", self.directory.path().join("socket").display()));
-        docker.env("DOCKER_CONFIG", self.directory.path());
-        let output = docker.args(arguments).stdin(Stdio::null()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() { Ok(said) } else { Err(said + &String::from_utf8_lossy(&output.stderr)) }
+        said(&self.client(arguments).output().unwrap())
     }
+
+    fn client(&self, arguments: &[&str]) -> Command {
+        let mut docker = Command::new("docker");
+        docker.arg("--host").arg(format!("unix://{}", self.at("socket").display()));
+        docker.env("DOCKER_CONFIG", self.directory.path());
+        docker.args(arguments).stdin(Stdio::null());
+        docker
+    }
+}
+
+fn said(output: &Output) -> Result<String, String> {
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() { Ok(said) } else { Err(said + &String::from_utf8_lossy(&output.stderr)) }
 }
 
 impl Drop for Daemon {
@@ -155,9 +190,7 @@ impl Drop for Daemon {
         }
         let _ = fs::remove_dir(&self.cgroups);
         if thread::panicking() {
-            let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!("dockerd said last:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+            eprintln!("{}", evidence::tail(&self.at("log")));
         }
     }
 }

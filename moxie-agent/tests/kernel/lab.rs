@@ -19,6 +19,7 @@ use moxie_agent::scope::cgroup::{Hierarchy, RunCgroup, move_process};
 use moxie_common::PORTS_PER_LISTENER_SET;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{Backlog, listen};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -368,6 +369,8 @@ pub(crate) struct Agent {
 struct Seen {
     origins: Mutex<Vec<Option<Origin>>>,
     is_wedged: AtomicBool,
+    /// The agent accepts nobody, and the kernel keeps one connection for each of its listeners.
+    is_deaf: AtomicBool,
 }
 
 impl Agent {
@@ -390,9 +393,11 @@ impl Agent {
         let acceptor = thread::spawn({
             let (divert, seen, stop) = (Arc::clone(&divert), Arc::clone(&seen), Arc::clone(&stop));
             move || {
+                let mut unheard = Vec::new();
                 let turn = |listeners: &mut Vec<Served>| {
                     listeners.extend(iter::from_fn(|| waiting.try_recv().ok()).map(Served::from));
                     listeners.retain(|listener| !listener.closing.is_cancelled());
+                    seen.hear_or_not(listeners, &mut unheard);
                     if !seen.is_wedged.load(Ordering::Relaxed) {
                         divert.beat();
                     }
@@ -453,6 +458,11 @@ impl Agent {
         self.seen.origins().clear();
     }
 
+    /// From a turn on handshakes with its listeners do not end, but for one of each; or they do again.
+    pub(crate) fn be_deaf(&self, is_deaf: bool) {
+        self.seen.is_deaf.store(is_deaf, Ordering::Relaxed);
+    }
+
     pub(crate) fn stop_beating(&self) {
         self.seen.is_wedged.store(true, Ordering::Relaxed);
     }
@@ -479,6 +489,16 @@ impl Drop for Agent {
 }
 
 impl Seen {
+    fn hear_or_not(&self, heard: &mut Vec<Served>, unheard: &mut Vec<Served>) {
+        let is_deaf = self.is_deaf.load(Ordering::Relaxed);
+        let (from, to) = if is_deaf { (heard, unheard) } else { (unheard, heard) };
+        for listener in from.drain(..) {
+            // Of a socket that listens already this changes how many may wait.
+            listen(&listener.socket, if is_deaf { Backlog::new(0).unwrap() } else { Backlog::MAXCONN }).unwrap();
+            to.push(listener);
+        }
+    }
+
     fn origins(&self) -> MutexGuard<'_, Vec<Option<Origin>>> {
         self.origins.lock().unwrap()
     }

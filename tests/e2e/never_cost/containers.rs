@@ -28,11 +28,11 @@ fn containers_that_come_and_go_fast_and_a_daemon_that_restarts_cost_nothing_and_
     let ask =
         format!("(echo -ne 'GET /load HTTP/1.1\\r\\nHost: {address}\\r\\n\\r\\n'; sleep 0.3) | nc -w 5 {address} 80");
     docker.done(&[&LABELLED[..], &["--detach", "--name", "stays", IMAGE, "sleep", "1000"]].concat())?;
-    first_calls(&docker, &ask, AT_A_TIME)?;
+    first_calls(&docker, &agent, &ask, AT_A_TIME)?;
     let before = traces(&agent)?;
     let mut load = Load::start(&agent, &mixed())?;
     let began = now()?;
-    first_calls(&docker, &ask, STARTS / 2)?;
+    first_calls(&docker, &agent, &ask, STARTS / 2)?;
     eprintln!("{:.0} containers a minute", 30.0 * f64::from(STARTS) / (now()? - began));
     docker.down()?;
     load.await_status("429", 50)?;
@@ -42,7 +42,7 @@ fn containers_that_come_and_go_fast_and_a_daemon_that_restarts_cost_nothing_and_
     wait::until("the agent to hear the daemon again", bounds::PROGRAM, || {
         Ok((agent.rest().get("/api/v1/status")?.json()?["warnings"] == json!([])).then_some(()))
     })?;
-    first_calls(&docker, &ask, STARTS / 2)?;
+    first_calls(&docker, &agent, &ask, STARTS / 2)?;
     load.end()?.ensure_all("429")?;
     wait::until("no more traces than before", bounds::PROGRAM, || {
         let now = traces(&agent)?;
@@ -57,11 +57,11 @@ fn containers_that_come_and_go_fast_and_a_daemon_that_restarts_cost_nothing_and_
 const LABELLED: [&str; 5] = ["run", "--network", "none", "--label", "moxie.intercept=true"];
 
 /// Starts containers whose first act is a call, which a rule has to answer.
-fn first_calls(docker: &Docker<'_>, ask: &str, count: u32) -> Result<()> {
+fn first_calls(docker: &Docker<'_>, agent: &Agent<'_>, ask: &str, count: u32) -> Result<()> {
     let some = || -> Result<()> {
         for _ in 0..count / AT_A_TIME {
-            let done = docker.run(&[&LABELLED[..], &["--rm", IMAGE, "sh", "-c", ask]].concat())?;
-            ensure!(done.stdout.contains("HTTP/1.1 429"), "{done:?}");
+            let done = docker.run_watched(&[&LABELLED[..], &["--rm", IMAGE, "sh", "-c", ask]].concat(), agent)?;
+            ensure!(done.stdout.contains("HTTP/1.1 429"), "{done:?}\n{}", docker.evidence(agent));
         }
         Ok(())
     };

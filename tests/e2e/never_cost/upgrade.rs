@@ -61,20 +61,22 @@ fn a_new_version_that_cannot_start_changes_nothing_and_the_old_one_says_so() -> 
     opt_in(&agent)?;
     let mut load = Load::start(&agent, &mixed())?;
     let broken = [
-        ("crashes at start", "#!/bin/sh\nexit 1\n"),
-        ("speaks nonsense", "#!/bin/sh\necho nonsense >&0\nsleep 1\n"),
-        ("is no program", "nonsense"),
-        ("does not know how", "#!/bin/sh\necho 'error: unexpected argument' >&2\nexit 2\n"),
+        ("crashes at start", "#!/bin/sh\nexit 1\n", "ended with exit status 1"),
+        ("speaks nonsense", "#!/bin/sh\necho nonsense >&0\nsleep 1\n", "does not understand"),
+        ("is killed", "#!/bin/sh\nkill -9 $$\n", "ended by signal 9 (SIGKILL)"),
+        ("is no program", "nonsense", "cannot start"),
+        ("does not know how", "#!/bin/sh\necho 'error: unexpected argument' >&2\nexit 2\n", "ended with exit status 2"),
     ];
-    for (what, text) in broken {
+    for (what, text, expected) in broken {
         replace(&program, text.as_bytes())?;
         agent.signal(Signal::SIGHUP)?;
-        let trouble = wait::until("the agent to say so", bounds::SOON, || {
+        wait::until(&format!("the agent to say that the new one {what}"), bounds::SOON, || {
             let status = agent.rest().get("/api/v1/status")?.json()?;
             ensure!(status["pid"] == agent.pid().as_raw(), "{what}: {status}");
-            Ok(status["upgrade_trouble"].as_str().filter(|trouble| !trouble.is_empty()).map(str::to_owned))
-        })?;
-        eprintln!("{what}: {trouble}");
+            let trouble = status["upgrade_trouble"].as_str().unwrap_or_default();
+            Ok(trouble.contains(expected).then_some(()))
+        })
+        .with_context(|| agent.logged())?;
         load.await_calls(20)?;
     }
     // A configuration that the new process refuses is no better than a program that crashes.

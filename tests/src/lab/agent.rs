@@ -153,6 +153,12 @@ impl Agent<'_> {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Where it logs to.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     fn await_ready(&mut self) -> Result<()> {
         wait::until("the agent to be ready", bounds::SOON, || {
             if let Some(status) = self.child.try_wait()? {
@@ -209,12 +215,12 @@ impl Agent<'_> {
         format!("unix:{}", self.state.join("admin.sock").display())
     }
 
-    /// Opts the lab's [`Place::Inside`] in, in mode `rules`.
+    /// Opts the lab's [`Place::Inside`] in, in mode `observe`: everything comes, whatever rules there are.
     ///
     /// # Errors
     /// The agent refused.
     pub fn opt_in(&self) -> Result<String> {
-        self.opt_in_as("rules")
+        self.opt_in_as("observe")
     }
 
     /// Opts the lab's [`Place::Inside`] in.

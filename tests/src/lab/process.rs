@@ -69,13 +69,22 @@ impl Running {
     ///
     /// # Errors
     /// It did not end within `bound`.
-    pub fn finish(mut self, bound: Duration) -> Result<Finished> {
+    pub fn finish(self, bound: Duration) -> Result<Finished> {
+        self.finish_or_tell(bound, String::new)
+    }
+
+    /// Like [`Self::finish`]; the error has in it what `evidence` finds while the program still hangs.
+    ///
+    /// # Errors
+    /// It did not end within `bound`.
+    pub fn finish_or_tell(mut self, bound: Duration, evidence: impl FnOnce() -> String) -> Result<Finished> {
         let ended = wait::until("a program to end", bound, || Ok(self.child.try_wait()?));
+        let evidence = if ended.is_err() { evidence() } else { String::new() };
         if ended.is_err() {
             self.stop();
         }
         let (stdout, stderr) = (self.stdout.whole(), self.stderr.whole());
-        let status = ended.with_context(|| format!("stdout:\n{stdout}\nstderr:\n{stderr}"))?;
+        let status = ended.with_context(|| format!("stdout:\n{stdout}\nstderr:\n{stderr}\n{evidence}"))?;
         Ok(Finished { status, stdout, stderr })
     }
 

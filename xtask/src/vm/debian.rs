@@ -1,4 +1,5 @@
-//! Debian's kernels, by apt itself: from the mirror that this machine is set up with, in a state of our own, so without root.
+//! Debian's kernels, and an emulator that boots them all, by apt itself: from the mirror that this machine is set up with, in a
+//! state of our own, so without root.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,6 +17,9 @@ const NEWEST: &str = "linux-image-cloud-amd64";
 const IMAGE: &str = "linux-image-";
 /// Further packages of one kernel: newer suites split it.
 const PARTS: [&str; 3] = ["linux-binary-", "linux-modules-", "linux-base-"];
+
+/// The packages of an emulator that has no screen: the program first, its firmware after it.
+const EMULATOR: [&str; 3] = ["qemu-system-x86", "qemu-system-data", "seabios"];
 
 /// An unpacked kernel.
 pub(super) struct Unpacked {
@@ -56,6 +60,21 @@ pub(super) fn fetch(kernel: &Kernel, cache: &Path) -> Result<Unpacked> {
     let image = images.into_iter().find(|image| image.is_file());
     let image = image.with_context(|| format!("the packages of Linux {release} hold no kernel"))?;
     Ok(Unpacked { release, version, image, modules })
+}
+
+/// Unpacks the packages that make up the emulator of a suite below `cache`, unless that was done before, and gives their root.
+pub(super) fn fetch_emulator(suite: &str, cache: &Path) -> Result<PathBuf> {
+    ensure!(command::is_installed("apt-get"), "Debian's emulator is had by apt, which this machine does not have");
+    let apt = Apt::at(&cache.join(suite), suite)?;
+    apt.update()?;
+    let version = apt.version(EMULATOR[0])?;
+    let root = apt.home.join(format!("qemu_{version}").replace([':', '~'], "_"));
+    let stamp = root.join("complete");
+    if !stamp.is_file() {
+        apt.unpack(&EMULATOR.map(str::to_owned), &root)?;
+        fs::write(stamp, "")?;
+    }
+    Ok(root)
 }
 
 /// What the packages' own scripts would do on a host: the index that modprobe reads.
@@ -146,7 +165,7 @@ impl Apt {
         }
         let mut download = self.command("apt-get", &["-qq", "download"]);
         download.args(packages).current_dir(&fetched);
-        command::show(download).context("Debian's kernel cannot be fetched")?;
+        command::show(download).context("Debian's packages cannot be fetched")?;
         for package in fs::read_dir(&fetched)? {
             let mut extract = program("dpkg-deb");
             extract.arg("--extract").arg(package?.path()).arg(root);

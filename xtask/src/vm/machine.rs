@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::console::{Console, Event};
-use crate::command::{self, program};
+use super::emulator::Emulator;
+use crate::command;
 
-const QEMU: &str = "qemu-system-x86_64";
 const MEGABYTES: &str = "3072";
 /// `loglevel` leaves the line to the tests, but for a kernel that dies; `panic` ends qemu then, which is told not to reboot.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=3 panic=-1";
@@ -49,13 +49,14 @@ impl Accelerator {
 /// # Errors
 /// The machine ends before, says nothing for too long, is not done in time, or `told` objects.
 pub(super) fn run(
+    emulator: &Emulator,
     image: &Path,
     file_system: &Path,
     log: &Path,
     bounds: &Bounds,
     mut told: impl FnMut(Event) -> Result<()>,
 ) -> Result<()> {
-    let mut machine = Machine::boot(image, file_system, log)?;
+    let mut machine = Machine::boot(emulator.command(), image, file_system, log)?;
     let ended = machine.listen(bounds, &mut told);
     machine.end();
     ended.with_context(|| format!("{}\nall of it is in {}", last_lines(log), log.display()))
@@ -78,8 +79,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn boot(image: &Path, file_system: &Path, log: &Path) -> Result<Self> {
-        let mut qemu = program(QEMU);
+    fn boot(mut qemu: Command, image: &Path, file_system: &Path, log: &Path) -> Result<Self> {
         qemu.args(["-accel", Accelerator::here().name(), "-cpu", "max", "-smp", "2", "-m", MEGABYTES]);
         qemu.args([
             "-nodefaults",

@@ -42,7 +42,7 @@ pub async fn send(
 ) -> Result<(Answer, SharedLog), Failure> {
     let log = Arc::new(Mutex::new(log));
     let request = request.map(|body| Sending::new(body, Arc::clone(&log)).boxed_unsync());
-    match session.link.send(request, &session.cx.upstream).await {
+    match session.link.send(request, &session.party.cx.upstream).await {
         Ok(answer) => Ok((answer, log)),
         Err(error) => {
             let failure = Failure::Upstream(error);
@@ -63,7 +63,7 @@ pub fn pass_on(answer: Answer, session: &Arc<Session>, log: SharedLog) -> Respon
 /// After "101 Switching Protocols" the two sides speak with each other, and HTTP is over.
 fn join(downstream: OnUpgrade, upstream: OnUpgrade, session: &Arc<Session>) {
     let session = Arc::clone(session);
-    session.cx.drain.clone().spawn(async move {
+    session.party.cx.drain.clone().spawn(async move {
         let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else { return };
         let (mut downstream, mut upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
         if let Err(error) = copy_bidirectional(&mut downstream, &mut upstream).await {

@@ -19,6 +19,7 @@ use super::Error;
 use crate::datapath::Context;
 use crate::datapath::downstream::{Abort, Downstream};
 use crate::datapath::exchange::body::ResponseBody;
+use crate::datapath::exchange::party::Party;
 use crate::datapath::exchange::session::{Failure, Session};
 use crate::datapath::exchange::{self, http1_server};
 use crate::datapath::learned::Client;
@@ -113,10 +114,10 @@ impl Gateway {
         let asked = Asked { form: Form::Requests, host, port, addresses };
         let name = normal_authority(&format!("{}:{port}", asked.url_host()), "http");
         let origin = Origin { destination: asked.destination(), asked: Some(asked), ..self.origin.clone() };
-        let link = Link::new(origin, None, Version::HTTP_11, Ready::default()).telling(&self.closed);
         let client = Client::new(&self.log.caller(), &name);
-        let log = Arc::clone(&self.log);
-        let session = Session::new("http", Version::HTTP_11, self.abort.clone(), link, log, client, &self.cx);
+        let party = Party::new("http", origin.asked.clone(), Arc::clone(&self.log), client, &self.cx);
+        let link = Link::new(origin, None, Version::HTTP_11, Ready::default()).telling(&self.closed);
+        let session = Session::new(party, Version::HTTP_11, self.abort.clone(), link);
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= MAX_SESSIONS {
             sessions.clear();

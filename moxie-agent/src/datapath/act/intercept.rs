@@ -16,14 +16,16 @@ use crate::chain::Chain;
 use crate::datapath::Context;
 use crate::datapath::decide;
 use crate::datapath::downstream::Downstream;
+use crate::datapath::exchange::party::Party;
 use crate::datapath::exchange::{self, session::Session};
+use crate::datapath::http1;
 use crate::datapath::learned::Client;
 use crate::datapath::sniff::client_hello::ClientHello;
 use crate::datapath::sniff::{FirstBytes, Sniffed};
 use crate::divert::Form;
 use crate::journal::Reason;
 use crate::tls::terminate::{TerminateError, terminate};
-use crate::upstream::{Finding, Link, Ready, TlsTarget};
+use crate::upstream::{Finding, Link, Ready, TlsTarget, Way};
 
 /// Serves a connection whose host some rule can name.
 ///
@@ -44,9 +46,14 @@ async fn clear(conn: Sniffed, version: Version, cx: &Arc<Context>) -> Result<(),
     let name = decide::clear_authority(&conn.first).unwrap_or_default();
     let client = Client::new(&conn.log.caller(), &name);
     let ready = Ready { plain: conn.dialled, tls: None };
+    let party = Party::new("http", conn.origin.asked.clone(), conn.log, client, cx);
+    let downstream = Downstream::new(conn.stream, party.log.bytes());
+    if version == Version::HTTP_11 {
+        let (way, ready) = Way::new(conn.origin, None, ready);
+        return http1::serve(downstream, &party, way, ready).await;
+    }
     let link = Link::new(conn.origin, None, version, ready);
-    let downstream = Downstream::new(conn.stream, conn.log.bytes());
-    let session = Session::new("http", version, downstream.abort(), link, conn.log, client, cx);
+    let session = Session::new(party, version, downstream.abort(), link);
     exchange::serve(downstream, session).await
 }
 
@@ -98,8 +105,15 @@ async fn end_tls(
     let stream = terminate(downstream, leaf, destination.alpn.into_iter().collect()).await;
     let stream = stream.map_err(|error| Error::Terminate(learn_from(error, &client, cx)))?;
     let version = spoken(stream.get_ref().1.alpn_protocol());
+    let party = Party::new("https", conn.origin.asked.clone(), conn.log, client, cx);
+    if version == Version::HTTP_11 {
+        let (way, ready) = Way::new(conn.origin, Some(destination.target), destination.ready);
+        let served = http1::serve(stream, &party, way, ready).await;
+        party.learn_refusal();
+        return served;
+    }
     let link = Link::new(conn.origin, Some(destination.target), version, destination.ready);
-    let session = Session::new("https", version, abort, link, conn.log, client, cx);
+    let session = Session::new(party, version, abort, link);
     serve_inside(stream, session).await
 }
 
@@ -123,7 +137,7 @@ async fn serve_inside(
     session: Arc<Session>,
 ) -> Result<(), Error> {
     let served = exchange::serve(stream, Arc::clone(&session)).await;
-    session.learn_refusal();
+    session.party.learn_refusal();
     served
 }
 

@@ -1,22 +1,19 @@
 //! What the exchanges of one connection share, and why one of them may have no answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Version;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::body::OnBreak;
-use crate::datapath::Context;
+use super::party::Party;
 use crate::datapath::downstream::Abort;
-use crate::datapath::learned::Client;
-use crate::datapath::record::{ConnectionLog, ExchangeLog};
+use crate::datapath::record::ExchangeLog;
 use crate::datapath::tunnel::undialled;
 use crate::divert::Form;
 use crate::divert::proxy::Refusal;
-use crate::journal::{Protocol, Reason};
-use crate::scope::Caller;
+use crate::journal::Protocol;
 use crate::upstream::{Link, LinkError};
 
 /// Why an exchange has no answer: its client is reset, since nothing is invented in the destination's place.
@@ -36,17 +33,12 @@ pub enum Failure {
 /// What the exchanges of one connection share.
 #[derive(Debug)]
 pub struct Session {
-    pub(in crate::datapath) cx: Arc<Context>,
+    pub(in crate::datapath) party: Party,
     pub(in crate::datapath) link: Link,
     pub(in crate::datapath) abort: Abort,
-    pub(super) scheme: &'static str,
     pub(super) version: Version,
-    pub(super) caller: Caller,
-    pub(super) log: Arc<ConnectionLog>,
-    pub(super) client: Client,
     /// Ends an HTTP/1 connection of a draining agent.
     pub(super) last: Last,
-    asked: AtomicBool,
 }
 
 /// The last request of an HTTP/1 connection: its handler waits until the connection has been told that there will be no other,
@@ -76,38 +68,10 @@ impl Last {
 }
 
 impl Session {
-    /// A connection about to serve exchanges of `client`.
+    /// A connection about to serve exchanges of `party`.
     #[must_use]
-    pub fn new(
-        scheme: &'static str,
-        version: Version,
-        abort: Abort,
-        link: Link,
-        log: Arc<ConnectionLog>,
-        client: Client,
-        cx: &Arc<Context>,
-    ) -> Arc<Self> {
-        let caller = log.caller();
-        Arc::new(Self {
-            cx: Arc::clone(cx),
-            link,
-            abort,
-            scheme,
-            version,
-            caller,
-            log,
-            client,
-            last: Last::default(),
-            asked: false.into(),
-        })
-    }
-
-    /// Called when the connection has ended: a client that never asked for anything has refused us.
-    pub fn learn_refusal(&self) {
-        if !self.asked.load(Ordering::Relaxed) && !self.cx.learned.trusting.contains(&self.client) {
-            self.cx.learned.refused.insert(self.client.clone());
-            self.log.failed(Some(Reason::AuthorityRefused));
-        }
+    pub fn new(party: Party, version: Version, abort: Abort, link: Link) -> Arc<Self> {
+        Arc::new(Self { party, link, abort, version, last: Last::default() })
     }
 
     /// What to do when an answer breaks off midway: HTTP/1 has no other way to say so than a reset.
@@ -122,7 +86,7 @@ impl Session {
 
     /// What an explicit proxy's client is told of an exchange that failed; `None` where the client is reset instead.
     pub(in crate::datapath) fn refusal(&self, failure: &Failure) -> Option<Refusal> {
-        let asked = self.link.asked().filter(|asked| asked.form == Form::Requests)?;
+        let asked = self.party.told_proxy.as_ref().filter(|asked| asked.form == Form::Requests)?;
         let host = asked.host.clone();
         match failure {
             Failure::Upstream(LinkError::Dial(error)) => Some(undialled(&host, error)),
@@ -138,17 +102,6 @@ impl Session {
         }
         if let Some(refusal) = self.refusal(failure) {
             log.answered(refusal.status());
-        }
-    }
-
-    /// Whether rules are to be left out: Moxie is switched off, and the client has no other way than the explicit proxy.
-    pub(super) fn is_switched_off(&self) -> bool {
-        self.link.asked().is_some() && !self.cx.divert.is_enabled()
-    }
-
-    pub(super) fn asked(&self) {
-        if !self.asked.swap(true, Ordering::Relaxed) {
-            self.cx.learned.trusting.insert(self.client.clone());
         }
     }
 

@@ -55,6 +55,7 @@ impl Controls {
             control.enabled = 1;
             control.agent_cgroup = agent_cgroup;
             control.first_port = first_port.into();
+            control.handshakes = room(options.handshakes);
         })?;
         Ok(Self { element: Mutex::new(element), enabled: AtomicBool::new(true), counters, first_port })
     }
@@ -84,6 +85,11 @@ impl Controls {
         })
     }
 
+    /// How many handshakes the agent has taken out of their map so far.
+    pub(super) fn set_forgotten(&self, forgotten: u64) -> Result<(), DivertError> {
+        lock(&self.element).write(|control| control.forgotten = forgotten)
+    }
+
     pub(super) fn is_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)
     }
@@ -102,6 +108,17 @@ impl fmt::Debug for Controls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Controls").field("control", &lock(&self.element).value).finish_non_exhaustive()
     }
+}
+
+/// How many handshakes are let begin where there is room for `size`: the rest is for those that begin at the same moment.
+fn room(size: u32) -> u64 {
+    u64::from(size - size / 16)
+}
+
+/// The lower half of the same clock in milliseconds.
+pub(super) fn monotonic_ms() -> u32 {
+    let milliseconds = monotonic_ns() / 1_000_000;
+    u32::try_from(milliseconds & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// The clock that `bpf_ktime_get_ns` reads; it stands still while the host is suspended, as the agent does.

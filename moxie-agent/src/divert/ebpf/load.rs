@@ -9,6 +9,7 @@ use aya_log::EbpfLogger;
 use moxie_common::names;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
+use super::EbpfOptions;
 use super::release::{Fitness, fitness};
 use crate::divert::{DivertError, PortSet};
 
@@ -40,12 +41,13 @@ fn release() -> String {
 }
 
 /// The kernel object with its maps made and its programs not yet loaded.
-pub(super) fn object(kernel_log: bool) -> Result<Object, DivertError> {
+pub(super) fn object(options: &EbpfOptions) -> Result<Object, DivertError> {
     let bytes = embedded()?;
-    let level: u8 = if kernel_log { aya_log::Level::Debug as u8 } else { 0 };
+    let level: u8 = if options.kernel_log { aya_log::Level::Debug as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
     loader.override_global(LOG_LEVEL, &level, true);
-    if !kernel_log {
+    loader.map_max_entries(names::HANDSHAKES, options.handshakes);
+    if !options.kernel_log {
         loader.map_max_entries(LOG_MAP, SMALLEST_RING);
     }
     loader.load(bytes).map_err(|error| refused("the object", error))
