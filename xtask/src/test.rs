@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::{self, cargo};
-use crate::{bench, setup, tidy, vm};
+use crate::{bench, setup, soak, tidy, vm};
 
 /// Where each step's output is kept.
 const LOGS: &str = "target/xtask";
@@ -98,6 +98,11 @@ fn code(summary: &mut Summary) -> Result<()> {
         summary.own("bench, one short run of each", bench::smoke);
     } else {
         summary.skipped("bench, one short run of each");
+    }
+    if command::is_root() {
+        summary.own("soak, a short one", soak::smoke);
+    } else {
+        summary.skipped("soak, a short one");
     }
     Ok(())
 }
