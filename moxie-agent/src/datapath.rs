@@ -5,9 +5,11 @@ pub mod act;
 pub mod decide;
 pub mod downstream;
 pub mod exchange;
+mod http1;
 pub mod learned;
 pub mod original_dst;
 pub mod record;
+pub mod relay;
 pub mod sniff;
 pub mod tunnel;
 
@@ -28,6 +30,7 @@ use crate::upstream::Upstream;
 use accept::Accepted;
 use decide::Verdict;
 use learned::Learned;
+use relay::Pipes;
 
 /// What every connection may use.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub struct Context {
     pub leaves: LeafCache,
     /// The destination's side.
     pub upstream: Upstream,
+    /// What bytes in bulk pass through.
+    pub pipes: Pipes,
     /// What earlier connections have taught.
     pub learned: Arc<Learned>,
     /// Bounds of the sniffing stage.

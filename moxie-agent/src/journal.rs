@@ -95,6 +95,8 @@ pub enum Reason {
     ServerFirst,
     /// No recognisable beginning within the sniffing bounds.
     SniffBound,
+    /// What came is not beyond doubt HTTP, so the rest of the connection was passed on as it came; see `doubt`.
+    Uninterpreted,
     /// The client offers only application protocols other than HTTP (ALPN).
     OtherAlpn,
     /// The client refused the authority earlier, so it is left alone for a while.
@@ -134,6 +136,7 @@ impl Reason {
             Self::NotHttp => "not_http",
             Self::ServerFirst => "server_first",
             Self::SniffBound => "sniff_bound",
+            Self::Uninterpreted => "uninterpreted",
             Self::OtherAlpn => "other_alpn",
             Self::ClientRefusedAuthority => "client_refused_authority",
             Self::AuthorityRefused => "authority_refused",
@@ -203,7 +206,8 @@ pub struct Exchange {
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
     /// Who made it.
-    pub caller: Caller,
+    #[schema(value_type = Caller)]
+    pub caller: Arc<Caller>,
     /// HTTP method.
     pub method: String,
     /// `scheme://authority/path?query`, as the client asked.
@@ -237,7 +241,8 @@ pub struct Connection {
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
     /// Who opened it.
-    pub caller: Caller,
+    #[schema(value_type = Caller)]
+    pub caller: Arc<Caller>,
     /// `ip:port` the application wanted; null if the kernel had none.
     pub original_dst: Option<String>,
     /// Name the client asked for: TLS SNI, else the HTTP host.
@@ -248,6 +253,9 @@ pub struct Connection {
     pub verdict: ConnectionVerdict,
     /// Why.
     pub reason: Reason,
+    /// What made a connection that was looked into uninterpreted, such as `length_and_coding`; null unless the reason says so.
+    #[serde(default)]
+    pub doubt: Option<String>,
     /// Bytes read from the application (inside TLS where it was ended here).
     pub bytes_up: u64,
     /// Bytes written to the application (inside TLS where it was ended here).

@@ -2,7 +2,7 @@
 //!
 //! The way of one connection is the way through [`datapath`]:
 //! accept -> original destination -> sniff -> decide -> act -> record. Around it: [`divert`] (how connections get here),
-//! [`scope`] (whose), [`rules`] (what to do), [`tls`] and [`upstream`] (the two sides), [`journal`] and [`store`] (what remains),
+//! [`scope`] (whose), [`rules`] (what to do), [`http1`] (its bytes), [`tls`] and [`upstream`] (the two sides), [`journal`] and [`store`] (what remains),
 //! [`admin`] and [`cli`] (how people talk to it), [`app`] (wiring).
 
 pub mod admin;
@@ -17,6 +17,7 @@ pub mod divert;
 pub mod drain;
 pub mod events;
 pub mod handover;
+pub mod http1;
 pub mod journal;
 pub mod namespace;
 mod netlink;
@@ -26,6 +27,7 @@ pub mod rulebook;
 pub mod rules;
 pub mod scope;
 pub mod sock_diag;
+pub mod socket_options;
 pub mod store;
 pub mod switchboard;
 pub mod telemetry;

@@ -8,8 +8,10 @@ pub mod dial;
 pub mod link;
 pub mod probe;
 mod ragged;
+pub mod stream;
 
 pub use ahead::Ahead;
 pub use dial::{DialError, Upstream};
 pub use link::{Link, LinkError};
 pub use probe::{Finding, Probed, Ready, TlsTarget};
+pub use stream::{Stream, Way};

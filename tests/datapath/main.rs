@@ -7,4 +7,5 @@ mod agent;
 mod clear;
 mod late;
 mod origin;
+mod relay;
 mod secure;

@@ -224,15 +224,24 @@ where
 }
 
 #[tokio::test]
-async fn a_body_that_ends_with_an_unannounced_close_is_whole() {
+async fn an_unannounced_close_reaches_the_client_as_one_behind_the_whole_body() {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it";
     let scene = scene_of(|mut stream| async move {
-        stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it").await?;
+        stream.write_all(ANSWER).await?;
         stream.flush().await?;
         // Without a close_notify.
         stream.get_mut().0.shutdown().await
     })
     .await;
-    assert_eq!(scene.get("/", &["http/1.1"]).await.2, "all of it");
+    let mut stream = scene.shake(&scene.authority, &["http/1.1"]).await.unwrap();
+    let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", scene.url(""));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    let end = tokio::time::timeout(BOUND, stream.read_to_end(&mut read)).await.unwrap();
+    assert_eq!(read, ANSWER);
+    // What a client makes of it is up to the client, as it is directly.
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+    assert_eq!(scene.agent.exchanges(1).await[0].error, None);
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ fn a_rule_that_calls_the_backend_changes_the_real_answer() -> Result<()> {
     assert_eq!(answer["status"], 503, "{answer}");
     assert!(answer["body"].as_str().is_some_and(|body| body.contains("api.github.com")), "the body is the origin's");
     assert_eq!(
-        (&answer["headers"]["x-added"], &answer["headers"]["x-origin"]),
+        (&answer["headers"]["X-Added"], &answer["headers"]["x-origin"]),
         (&"1".into(), &"api.github.com".into())
     );
     let seen = lab.origins().seen("api.github.com").pop().context("the origin saw nothing")?;

@@ -166,7 +166,7 @@ fn install_schemathesis() -> Result<()> {
     let mut venv = program("/usr/bin/python3");
     venv.args(["-m", "venv", SCHEMATHESIS_HOME]);
     command::show(venv)?;
-    let mut pip = program(&format!("{SCHEMATHESIS_HOME}/bin/pip"));
+    let mut pip = program(format!("{SCHEMATHESIS_HOME}/bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS]);
     command::show(pip)
 }

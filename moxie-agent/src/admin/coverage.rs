@@ -239,7 +239,9 @@ fn bypass(reason: Reason) -> Option<Bypass> {
     match reason {
         Reason::RuleCanName | Reason::RuleSpent | Reason::ProxyRequests => None,
         Reason::NoRule | Reason::ExcludedAddress => Some(Bypass::NotNameable),
-        Reason::NotHttp | Reason::ServerFirst | Reason::SniffBound | Reason::OtherAlpn => Some(Bypass::NotHttp),
+        Reason::NotHttp | Reason::ServerFirst | Reason::SniffBound | Reason::Uninterpreted | Reason::OtherAlpn => {
+            Some(Bypass::NotHttp)
+        }
         Reason::ClientRefusedAuthority | Reason::AuthorityRefused => Some(Bypass::Pinned),
         Reason::UpstreamUntrusted => Some(Bypass::DestinationRefuses),
         Reason::MintFailed

@@ -17,6 +17,7 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::datapath::learned::Learned;
+use crate::datapath::relay::Pipes;
 use crate::datapath::{Context, sniff};
 use crate::descriptors;
 use crate::divert::Divert;
@@ -146,6 +147,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             leaves: LeafCache::new(authority, config.tls.leaf_cache, Arc::clone(&self.metrics), self.clock.clone()),
             upstream: Upstream::new(Arc::clone(&self.divert), own, roots),
+            pipes: Pipes::within(descriptors::limit()),
             learned: Arc::clone(&self.learned),
             sniff: sniff::Bounds {
                 first_byte: config.sniff.first_byte,

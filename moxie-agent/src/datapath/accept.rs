@@ -18,6 +18,7 @@ use super::record::ConnectionLog;
 use crate::descriptors;
 use crate::divert::{HEARTBEAT, Listening};
 use crate::namespace::Namespace;
+use crate::socket_options;
 use pulse::{Beating, Pulse};
 
 mod pulse;
@@ -138,8 +139,7 @@ fn connection_limit() -> u64 {
 }
 
 fn admit(stream: TcpStream, served: &Served, cx: &Arc<Context>) {
-    // A failure here means the peer is gone already; the next stage finds out.
-    let _ = stream.set_nodelay(true);
+    socket_options::carry(&stream);
     let log = ConnectionLog::open(cx);
     let conn = super::connection(Accepted { stream, namespace: Arc::clone(&served.namespace), log }, Arc::clone(cx));
     cx.drain.spawn(conn);

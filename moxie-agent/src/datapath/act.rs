@@ -12,9 +12,10 @@ pub mod rewrite;
 
 use std::io;
 
+use crate::datapath::relay;
 use crate::journal::Reason;
 use crate::tls::terminate::TerminateError;
-use crate::upstream::DialError;
+use crate::upstream::{DialError, LinkError};
 
 /// Why a connection ended before its bytes were through.
 #[derive(Debug, thiserror::Error)]
@@ -24,13 +25,22 @@ pub enum Error {
     Dial(#[source] DialError),
     /// One side broke off while bytes were copied; the other has been reset.
     #[error("the connection broke off while it was passed through")]
-    Relay(#[source] io::Error),
+    Relay(#[source] relay::Error),
     /// The handshake with the application failed.
     #[error("cannot end TLS for the client")]
     Terminate(#[source] TerminateError),
     /// The application hung up before it was answered.
     #[error("the client hung up before TLS could be ended for it")]
     ClientGone,
+    /// The application broke off; the destination has been reset.
+    #[error("the client broke off")]
+    Client(#[source] io::Error),
+    /// The destination broke off; the application has been reset.
+    #[error("the destination broke off")]
+    Upstream(#[source] io::Error),
+    /// The destination was not reached, or is not to be trusted; the application has been reset.
+    #[error("no connection to the destination")]
+    Open(#[source] LinkError),
     /// HTTP with the application broke off.
     #[error("HTTP with the client broke off")]
     Serve(#[source] hyper::Error),
@@ -44,7 +54,12 @@ impl Error {
             Self::Dial(_) => Some(Reason::UpstreamFailed),
             Self::Terminate(TerminateError::Refused(_)) => Some(Reason::AuthorityRefused),
             Self::ClientGone => Some(Reason::ClientClosed),
-            Self::Relay(_) | Self::Terminate(_) | Self::Serve(_) => None,
+            Self::Relay(_)
+            | Self::Terminate(_)
+            | Self::Serve(_)
+            | Self::Client(_)
+            | Self::Upstream(_)
+            | Self::Open(_) => None,
         }
     }
 }

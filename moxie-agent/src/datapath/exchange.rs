@@ -156,7 +156,7 @@ async fn act(
             log.finished();
             Err(Failure::NotFinal(status))
         }
-        Action::Respond { status, headers, body } => {
+        Action::Respond { status, headers, body, .. } => {
             session.link.release_ready();
             let bodiless = request.method() == Method::HEAD;
             respond::read_request(request.into_body(), &mut log).await?;

@@ -2,6 +2,7 @@
 //!
 //! In: what the stages note. Out: records in the journal. Never: blocks; the record is written when its last holder lets go.
 
+use std::mem::take;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::Context;
 use super::downstream::Bytes;
 use crate::divert::Origin;
+use crate::http1::Doubt;
 use crate::journal::{
     Connection, ConnectionVerdict, Exchange, ExchangeError, Journal, Outcome, Protocol, Reason, record_id,
 };
@@ -34,12 +36,13 @@ pub struct ConnectionLog {
 #[derive(Debug)]
 struct Notes {
     started_at: Timestamp,
-    caller: Caller,
+    caller: Arc<Caller>,
     original_dst: Option<String>,
     server_name: Option<String>,
     protocol: Protocol,
     verdict: ConnectionVerdict,
     reason: Reason,
+    doubt: Option<Doubt>,
     open: Option<OpenConnection>,
 }
 
@@ -50,12 +53,13 @@ impl ConnectionLog {
         cx.metrics.connection_opened();
         let notes = Notes {
             started_at: cx.clock.now(),
-            caller: Caller::default(),
+            caller: Arc::default(),
             original_dst: None,
             server_name: None,
             protocol: Protocol::Opaque,
             verdict: ConnectionVerdict::Passthrough,
             reason: Reason::ClientClosed,
+            doubt: None,
             open: None,
         };
         Arc::new(Self {
@@ -80,17 +84,23 @@ impl ConnectionLog {
         Arc::clone(&self.bytes)
     }
 
+    /// The same, for as long as the record is held.
+    #[must_use]
+    pub fn bytes_so_far(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// Who made the connection, as far as it is known by now.
     #[must_use]
-    pub fn caller(&self) -> Caller {
-        self.notes().caller.clone()
+    pub fn caller(&self) -> Arc<Caller> {
+        Arc::clone(&self.notes().caller)
     }
 
     /// Notes stage 2.
     pub fn located(&self, origin: &Origin, caller: Caller, scopes: &Scopes) {
         let mut notes = self.notes();
         notes.open = Some(scopes.connection_opened(caller.scope.as_ref()));
-        notes.caller = caller;
+        notes.caller = Arc::new(caller);
         notes.original_dst = origin.is_found().then(|| origin.destination.to_string());
         notes.server_name = origin.asked.as_ref().map(|asked| asked.host.clone());
     }
@@ -106,6 +116,14 @@ impl ConnectionLog {
     pub fn decided(&self, verdict: ConnectionVerdict, reason: Reason) {
         let mut notes = self.notes();
         (notes.verdict, notes.reason) = (verdict, reason);
+    }
+
+    /// Notes that the rest of the connection is passed on and not looked into, and why.
+    pub fn doubted(&self, doubt: Doubt) {
+        let mut notes = self.notes();
+        if notes.doubt.is_none() {
+            (notes.reason, notes.doubt) = (Reason::Uninterpreted, Some(doubt));
+        }
     }
 
     /// Notes why the connection ended, where that matters more than why it was decided so.
@@ -129,12 +147,13 @@ impl Drop for ConnectionLog {
         let record = Connection {
             id: self.id.clone(),
             started_at: notes.started_at,
-            caller: std::mem::take(&mut notes.caller),
+            caller: take(&mut notes.caller),
             original_dst: notes.original_dst.take(),
             server_name: notes.server_name.take(),
             protocol: notes.protocol,
             verdict: notes.verdict,
             reason: notes.reason,
+            doubt: notes.doubt.map(|doubt| doubt.code().to_owned()),
             bytes_up: self.bytes.up.load(Ordering::Relaxed),
             bytes_down: self.bytes.down.load(Ordering::Relaxed),
             duration_ms: millis(self.opened),
@@ -206,6 +225,11 @@ impl ExchangeLog {
         self.record.outcome = outcome;
     }
 
+    /// A rule fired, but its request went to the destination as it came after all: the connection is not interpreted any more.
+    pub fn passed(&mut self) {
+        self.record.outcome = Outcome::Forwarded;
+    }
+
     /// Notes a delay that a rule asked for and that was really waited.
     pub fn delayed(&mut self, waited: std::time::Duration) {
         self.record.injected_delay_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
@@ -231,6 +255,20 @@ impl ExchangeLog {
         self.finished = true;
     }
 
+    /// The record, with its texts moved out and not copied: one is made for each exchange.
+    fn take(&mut self) -> Exchange {
+        let record = &mut self.record;
+        Exchange {
+            id: take(&mut record.id),
+            connection_id: take(&mut record.connection_id),
+            caller: Arc::clone(&record.caller),
+            method: take(&mut record.method),
+            url: take(&mut record.url),
+            rule_id: record.rule_id.take(),
+            ..*record
+        }
+    }
+
     /// The answer will not be complete, and why.
     pub fn broke(&mut self, error: ExchangeError) {
         self.record.error = Some(error);
@@ -243,8 +281,9 @@ impl Drop for ExchangeLog {
             self.record.error = Some(ExchangeError::ClientGone);
         }
         self.record.duration_ms = millis(self.began);
-        self.metrics.exchange(&self.record);
-        self.journal.exchange(self.record.clone());
+        let record = self.take();
+        self.metrics.exchange(&record);
+        self.journal.exchange(record);
     }
 }
 

@@ -133,7 +133,7 @@ fn every_given_filter_must_hold() {
         status: None,
         method: "POST".into(),
         connection_id: "other".into(),
-        caller: Caller::default(),
+        caller: Arc::default(),
         url: "https://other.example/".into(),
         ..exchange("passed")
     });
@@ -141,7 +141,7 @@ fn every_given_filter_must_hold() {
     journal.connection(Connection {
         verdict: ConnectionVerdict::Passthrough,
         server_name: None,
-        caller: Caller::default(),
+        caller: Arc::default(),
         ..connection("opaque")
     });
     let check = |filter: serde_json::Value, exchanges: &[&str], connections: &[&str]| {

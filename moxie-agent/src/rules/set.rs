@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 
 use super::index::Index;
@@ -80,6 +80,8 @@ pub enum Action {
         status: StatusCode,
         /// Exactly the headers of the answer, `content-type` among them; framing headers are the sender's business.
         headers: HeaderMap,
+        /// The same as HTTP/1 carries them: lines in the rule's own order and spelling, each with its line end.
+        lines: Bytes,
         /// Body of the answer.
         body: Bytes,
     },
@@ -92,12 +94,25 @@ pub enum Action {
 pub struct Rewrite {
     /// Headers set on the request (`custom_headers`).
     pub request_headers: HeaderMap,
+    /// The same in the rule's own order and spelling.
+    pub request_written: Vec<Written>,
     /// Status to show instead, if given.
     pub status: Option<StatusCode>,
     /// Headers to set on the answer: each replaces all headers of its name. `content-type` is among them if the rule gives a body.
     pub response_headers: HeaderMap,
+    /// The same in the rule's own order and spelling.
+    pub response_written: Vec<Written>,
     /// Body to show instead, if given.
     pub body: Option<Bytes>,
+}
+
+/// A header as its rule spells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its name, in the case in which it was written.
+    pub name: Box<str>,
+    /// Each of its values, in order.
+    pub values: Vec<HeaderValue>,
 }
 
 /// What the rules have to do with a host, strongest last.

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::probe::Known;
 use crate::divert::{Divert, Origin};
+use crate::socket_options;
 use crate::tls::originate::Originate;
 
 /// How long an address of a name is tried while there is another.
@@ -106,8 +107,7 @@ impl Upstream {
             let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             return Err(DialError::CameBack(destination));
         }
-        // Only a socket that is already dead refuses; reading from it will tell.
-        let _ = stream.set_nodelay(true);
+        socket_options::carry(&stream);
         Ok(stream)
     }
 

@@ -16,7 +16,7 @@ pub(super) fn exchange(status: u16) -> Exchange {
         id: record_id(),
         connection_id: record_id(),
         started_at: "2026-11-21T10:00:00Z".parse().unwrap(),
-        caller: Caller { unit: Some("shop.service".into()), pid: Some(7), ..Caller::default() },
+        caller: Caller { unit: Some("shop.service".into()), pid: Some(7), ..Caller::default() }.into(),
         method: "GET".into(),
         url: "https://api.test/<script>alert(1)</script>".into(),
         protocol: Protocol::Http1,

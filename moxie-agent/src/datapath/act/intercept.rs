@@ -18,13 +18,14 @@ use crate::datapath::decide;
 use crate::datapath::downstream::Downstream;
 use crate::datapath::exchange::party::Party;
 use crate::datapath::exchange::{self, session::Session};
+use crate::datapath::http1;
 use crate::datapath::learned::Client;
 use crate::datapath::sniff::client_hello::ClientHello;
 use crate::datapath::sniff::{FirstBytes, Sniffed};
 use crate::divert::Form;
 use crate::journal::Reason;
 use crate::tls::terminate::{TerminateError, terminate};
-use crate::upstream::{Finding, Link, Ready, TlsTarget};
+use crate::upstream::{Finding, Link, Ready, TlsTarget, Way};
 
 /// Serves a connection whose host some rule can name.
 ///
@@ -46,8 +47,12 @@ async fn clear(conn: Sniffed, version: Version, cx: &Arc<Context>) -> Result<(),
     let client = Client::new(&conn.log.caller(), &name);
     let ready = Ready { plain: conn.dialled, tls: None };
     let party = Party::new("http", conn.origin.asked.clone(), conn.log, client, cx);
-    let link = Link::new(conn.origin, None, version, ready);
     let downstream = Downstream::new(conn.stream, party.log.bytes());
+    if version == Version::HTTP_11 {
+        let (way, ready) = Way::new(conn.origin, None, ready);
+        return http1::serve(downstream, &party, way, ready).await;
+    }
+    let link = Link::new(conn.origin, None, version, ready);
     let session = Session::new(party, version, downstream.abort(), link);
     exchange::serve(downstream, session).await
 }
@@ -101,6 +106,12 @@ async fn end_tls(
     let stream = stream.map_err(|error| Error::Terminate(learn_from(error, &client, cx)))?;
     let version = spoken(stream.get_ref().1.alpn_protocol());
     let party = Party::new("https", conn.origin.asked.clone(), conn.log, client, cx);
+    if version == Version::HTTP_11 {
+        let (way, ready) = Way::new(conn.origin, Some(destination.target), destination.ready);
+        let served = http1::serve(stream, &party, way, ready).await;
+        party.learn_refusal();
+        return served;
+    }
     let link = Link::new(conn.origin, Some(destination.target), version, destination.ready);
     let session = Session::new(party, version, abort, link);
     serve_inside(stream, session).await

@@ -1,17 +1,10 @@
-//! Passthrough: copies bytes both ways without looking, and lets each side's end reach the other as it was.
-
-use socket2::SockRef;
-use tokio::io::copy_bidirectional_with_sizes;
-use tokio::net::TcpStream;
+//! Passthrough: bytes both ways without a look at them, and each side's end reaches the other as it was.
 
 use super::Error;
-use crate::datapath::Context;
-use crate::datapath::downstream::{Downstream, reset};
+use crate::datapath::downstream::reset;
 use crate::datapath::sniff::Sniffed;
+use crate::datapath::{Context, relay};
 use crate::journal::{ConnectionVerdict, Reason};
-
-/// Bytes copied at once in each direction.
-const CHUNK: usize = 64 * 1024;
 
 /// Passes a connection through to its destination until both sides have ended.
 ///
@@ -31,16 +24,5 @@ pub async fn relay(conn: Sniffed, reason: Reason, cx: &Context) -> Result<(), Er
             return Err(Error::Dial(error));
         }
     };
-    copy(Downstream::new(stream, log.bytes()), upstream).await
-}
-
-/// Half-closes are passed on by the copy; a side that breaks off is a reset for the other.
-async fn copy(mut downstream: Downstream, mut upstream: TcpStream) -> Result<(), Error> {
-    let copied = copy_bidirectional_with_sizes(&mut downstream, &mut upstream, CHUNK, CHUNK).await;
-    copied.map(|_| ()).map_err(|error| {
-        downstream.abort().request();
-        // A socket that takes no option is gone already.
-        let _ = SockRef::from(&upstream).set_linger(Some(std::time::Duration::ZERO));
-        Error::Relay(error)
-    })
+    relay::both(stream, upstream, log.bytes_so_far(), &cx.pipes).await.map_err(Error::Relay)
 }

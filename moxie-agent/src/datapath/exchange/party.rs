@@ -17,7 +17,7 @@ pub struct Party {
     pub(in crate::datapath) cx: Arc<Context>,
     /// `https` or `http`.
     pub(in crate::datapath) scheme: &'static str,
-    pub(in crate::datapath) caller: Caller,
+    pub(in crate::datapath) caller: Arc<Caller>,
     pub(in crate::datapath) log: Arc<ConnectionLog>,
     pub(in crate::datapath) client: Client,
     /// What it told an explicit proxy.
@@ -79,6 +79,9 @@ impl Party {
         let outcome = match hit.action {
             // Asked for, so it is a fault and not an error: the client is reset without an answer.
             Action::Respond { status, .. } if status.is_informational() => Outcome::Faulted,
+            Action::Rewrite(ref rewrite) if rewrite.status.is_some_and(|status| status.is_informational()) => {
+                Outcome::Faulted
+            }
             Action::Respond { .. } => Outcome::Responded,
             Action::Rewrite(_) => Outcome::Rewritten,
         };

@@ -141,7 +141,7 @@ fn hosts_that_a_rule_can_name() {
 #[test]
 fn answers_are_what_was_written() {
     let respond = |rule: Value| match decide(&set(&[rule]), "GET a/b").expect("a hit").action {
-        Action::Respond { status, headers, body } => (status.as_u16(), headers, body),
+        Action::Respond { status, headers, body, .. } => (status.as_u16(), headers, body),
         Action::Rewrite(_) => panic!("a mock"),
     };
     let (status, headers, body) = respond(json!({"url": "a/b"}));

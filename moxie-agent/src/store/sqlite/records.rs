@@ -13,37 +13,32 @@ use crate::journal::{Connection, Exchange};
 /// A kind of record and the statements of its table.
 pub(super) trait Kept: Serialize + DeserializeOwned {
     const KIND: &'static str;
+    /// Takes a JSON list of records: one statement for many is several times as fast as one for each.
     const INSERT: &'static str;
+    const SUM: &'static str;
     const OLDEST: &'static str;
     const TRIM: &'static str;
     const NEWEST: &'static str;
-    fn id(&self) -> &str;
 }
 
 impl Kept for Exchange {
     const KIND: &'static str = "exchanges";
-    const INSERT: &'static str =
-        "INSERT INTO exchanges (id, size, record) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING";
+    const INSERT: &'static str = "INSERT INTO exchanges (id, size, record)
+        SELECT value ->> 'id', length(CAST(value AS BLOB)), value FROM json_each(?) WHERE true ON CONFLICT (id) DO NOTHING";
+    const SUM: &'static str = "SELECT coalesce(sum(size), 0) FROM exchanges";
     const OLDEST: &'static str = "SELECT seq, size FROM exchanges ORDER BY seq";
     const TRIM: &'static str = "DELETE FROM exchanges WHERE seq <= ?";
     const NEWEST: &'static str = "SELECT id, size, record FROM exchanges ORDER BY seq DESC";
-
-    fn id(&self) -> &str {
-        &self.id
-    }
 }
 
 impl Kept for Connection {
     const KIND: &'static str = "connections";
-    const INSERT: &'static str =
-        "INSERT INTO connections (id, size, record) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING";
+    const INSERT: &'static str = "INSERT INTO connections (id, size, record)
+        SELECT value ->> 'id', length(CAST(value AS BLOB)), value FROM json_each(?) WHERE true ON CONFLICT (id) DO NOTHING";
+    const SUM: &'static str = "SELECT coalesce(sum(size), 0) FROM connections";
     const OLDEST: &'static str = "SELECT seq, size FROM connections ORDER BY seq";
     const TRIM: &'static str = "DELETE FROM connections WHERE seq <= ?";
     const NEWEST: &'static str = "SELECT id, size, record FROM connections ORDER BY seq DESC";
-
-    fn id(&self) -> &str {
-        &self.id
-    }
 }
 
 pub(super) async fn append<T: Kept>(
@@ -58,9 +53,15 @@ pub(super) async fn append<T: Kept>(
         .bind(T::KIND)
         .fetch_one(&mut *connection)
         .await?;
-    for record in records {
-        bytes = bytes.saturating_add(insert(connection, record.as_ref()).await?);
-    }
+    let list = serde_json::to_string(records).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let size = sum_of_sizes(&list, records.len());
+    let inserted = sqlx::query(T::INSERT).bind(list).execute(&mut *connection).await?.rows_affected();
+    bytes = if usize::try_from(inserted) == Ok(records.len()) {
+        bytes.saturating_add(size)
+    } else {
+        // Some were there already, as after another agent has written them: rare enough to add up the table.
+        sqlx::query_scalar(T::SUM).fetch_one(&mut *connection).await?
+    };
     let keep = i64::try_from(keep_bytes).unwrap_or(i64::MAX);
     if bytes > keep {
         bytes -= trim::<T>(connection, bytes - keep).await?;
@@ -73,12 +74,9 @@ pub(super) async fn append<T: Kept>(
     Ok(())
 }
 
-/// Adds one record. Gives its size; 0 if it was there already.
-async fn insert<T: Kept>(connection: &mut SqliteConnection, record: &T) -> sqlx::Result<i64> {
-    let text = serde_json::to_string(record).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-    let size = i64::try_from(text.len()).unwrap_or(i64::MAX);
-    let inserted = sqlx::query(T::INSERT).bind(record.id()).bind(size).bind(text).execute(&mut *connection).await?;
-    Ok(if inserted.rows_affected() == 0 { 0 } else { size })
+/// The bytes of so many records in a JSON list of them: all but its brackets and commas.
+fn sum_of_sizes(list: &str, records: usize) -> i64 {
+    i64::try_from(list.len().saturating_sub(records + 1)).unwrap_or(i64::MAX)
 }
 
 /// Removes the oldest records, at least `excess` bytes of them and not one more than that takes. Gives the bytes removed.
