@@ -16,9 +16,11 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use crate::namespace::Namespace;
 use crate::scope::cgroup::CgroupError;
@@ -97,6 +99,19 @@ pub struct Listening {
 pub struct Terms {
     /// UDP to port 443 is refused where TCP to it is diverted, so that clients of HTTP/3 fall back to TCP.
     pub refuse_quic: bool,
+}
+
+/// What of a cgroup's connections is diverted, of those that may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Share {
+    /// Every one.
+    #[default]
+    All,
+    /// Those that a rule could name, and those of which that is not known.
+    Named,
+    /// None: no rule could act on any.
+    None,
 }
 
 /// How often the accept loop calls [`Divert::beat`] while it makes progress.
@@ -288,6 +303,15 @@ pub trait Attachment: Send + Sync + fmt::Debug {
     /// Follows the cgroup's processes into network namespaces that were not there at the last look, and out of those that they
     /// have left. Blocks for a look at every process; to be called about once a second.
     fn refresh(&self) {}
+
+    /// Diverts this much of it from the next connect on; all of it until this is called.
+    ///
+    /// # Errors
+    /// The kernel refused the write: it is as it was.
+    fn divert(&self, share: Share) -> Result<(), DivertError> {
+        let _ = share;
+        Ok(())
+    }
 
     /// What keeps connections of this cgroup from being diverted though it is on path, for people, each with what to do.
     fn obstacles(&self) -> Vec<String> {

@@ -87,6 +87,8 @@ pub enum Reason {
     RuleCanName,
     /// Every rule that names the host has fired its last; this client was answered by one, so its next attempts are recorded too.
     RuleSpent,
+    /// Its scope is in mode `inspect`, with the host on its list.
+    Inspected,
     /// No enabled rule can name the host.
     NoRule,
     /// The bytes are no TLS and no HTTP.
@@ -132,6 +134,7 @@ impl Reason {
         match self {
             Self::RuleCanName => "rule_can_name",
             Self::RuleSpent => "rule_spent",
+            Self::Inspected => "inspected",
             Self::NoRule => "no_rule",
             Self::NotHttp => "not_http",
             Self::ServerFirst => "server_first",

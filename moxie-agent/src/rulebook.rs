@@ -11,9 +11,10 @@ mod shelf;
 pub mod succession;
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{Timestamp, Unit};
@@ -29,6 +30,7 @@ use crate::clock::Clock;
 use crate::events::Events;
 use crate::rules::spec::Problem;
 use crate::rules::{Rule, RuleId, RuleSet};
+use crate::scope::Demand;
 use crate::store::{Store, StoreError};
 
 /// Why a change of rules was refused. Nothing of a refused change is stored.
@@ -84,7 +86,18 @@ struct Book {
     dirty: Dirty,
     /// Whom to ask and tell, once another agent keeps the counts.
     elsewhere: ArcSwapOption<mpsc::UnboundedSender<Order>>,
+    follower: Follower,
     trouble: Mutex<Trouble>,
+}
+
+/// Who is told that the rules in force are others, before whoever changed them is.
+#[derive(Default)]
+struct Follower(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Follower").field(&self.0.get().is_some()).finish()
+    }
 }
 
 /// What only changes look at.
@@ -134,12 +147,19 @@ impl RuleBook {
             storing: tokio::sync::Mutex::default(),
             dirty: Dirty::default(),
             elsewhere: ArcSwapOption::empty(),
+            follower: Follower::default(),
             trouble: Mutex::default(),
         });
         // A failure is in `trouble`, and the task tries again.
         let _ = book.load(&mut *book.desk.lock().await).await;
         let tasks = [tokio::spawn(counts::keep_written(book.clone())), tokio::spawn(load::keep_trying(book.clone()))];
         Arc::new(Self { book, _tasks: tasks.map(AbortOnDropHandle::new) })
+    }
+
+    /// Has `told` called after each change of the rules in force, before the change is answered; it may block for a moment. Said
+    /// again it changes nothing.
+    pub fn follow(&self, told: impl Fn() + Send + Sync + 'static) {
+        let _ = self.book.follower.0.set(Box::new(told));
     }
 
     /// The compiled set, for one decision or many.
@@ -239,8 +259,21 @@ impl Book {
         now.round(Unit::Millisecond).unwrap_or(now)
     }
 
+    /// The rules in force are others now: see [`RuleBook::follow`].
+    fn changed(&self) {
+        if let Some(told) = self.follower.0.get() {
+            told();
+        }
+    }
+
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Demand for RuleBook {
+    fn is_wanted(&self, only: Option<&[String]>) -> bool {
+        self.current().is_wanted(only, self.book.clock.now())
     }
 }
 

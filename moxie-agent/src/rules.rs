@@ -5,6 +5,7 @@
 //! command line's form. Inside, `pattern` reads a url, `index` holds many of them, `reach` tells which hosts one can name.
 
 pub mod explain;
+pub mod hosts;
 pub mod set;
 pub mod shorthand;
 pub mod spec;
@@ -25,6 +26,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use explain::Explanation;
+pub use hosts::HostList;
 pub use set::RuleSet;
 pub use spec::RuleSpec;
 pub use status::Status;
@@ -109,9 +111,13 @@ impl Tally {
 
     /// Takes one firing; `None` if none is left.
     fn take(&self, now: Timestamp) -> Option<Taken> {
+        if self.remaining.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        // Before the count: whoever sees the last one gone also sees when. One that comes too late for it is as late as that.
+        self.last_hit_ms.fetch_max(now.as_millisecond(), Ordering::AcqRel);
         let before = self.remaining.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).ok()?;
         self.hits.fetch_add(1, Ordering::Relaxed);
-        self.last_hit_ms.fetch_max(now.as_millisecond(), Ordering::Relaxed);
         Some(if before == KEPT_ELSEWHERE { Taken::Elsewhere } else { Taken::Here })
     }
 

@@ -3,6 +3,7 @@
 pub mod caller;
 pub mod cgroup;
 pub mod container;
+mod demand;
 pub mod guests;
 mod place;
 pub mod process;
@@ -17,6 +18,7 @@ pub mod watch;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use caller::Caller;
+pub use demand::Demand;
 pub use guests::GUESTS;
 pub use registry::{Defaults, ScopeError, Scopes};
 pub use spec::{Mode, ScopeId, ScopeSpec, Target};

@@ -33,6 +33,8 @@ counters! {
     ExcludedDestination => "excluded_destination",
     /// Direct: the operator's address lists leave it out.
     ExcludedAddress => "excluded_address",
+    /// Direct: no rule could act on what the cgroup does.
+    NoRule => "no_rule",
     /// Direct: the kill switch is off.
     Disabled => "disabled",
     /// Direct: the agent's last heartbeat is too old.

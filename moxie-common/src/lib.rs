@@ -14,6 +14,6 @@ pub use address::{Address, Exclusion};
 pub use counter::Counter;
 pub use mark::{Mark, Tag};
 pub use values::{
-    ADDRESS_ENTRIES, AddressKey, Control, HandshakeKey, Origin, PORT_WORDS, PORTS_PER_LISTENER_SET, UnderWay, listed,
-    port_bit, reach,
+    ADDRESS_ENTRIES, AddressKey, Control, HandshakeKey, Origin, PORT_WORDS, PORTS_PER_LISTENER_SET, Share, UnderWay,
+    listed, port_bit, reach, share,
 };

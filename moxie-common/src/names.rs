@@ -17,6 +17,8 @@ pub const UNDER_WAY: &str = "UNDER_WAY";
 
 /// Longest-prefix trie of [`AddressKey`](crate::AddressKey) to one of [`listed`](crate::listed): the address lists.
 pub const ADDRESSES: &str = "ADDRESSES";
+/// Cgroup storage of the programs on a scope: its [`Share`](crate::Share), for each attach type.
+pub const SHARES: &str = "SHARES";
 /// Per-CPU cgroup storage of the programs that refuse QUIC: one count for each cgroup and hook.
 pub const REFUSED: &str = "REFUSED";
 

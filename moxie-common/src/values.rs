@@ -103,6 +103,25 @@ impl AddressKey {
     }
 }
 
+/// What of a cgroup's connections is diverted. All bits are 0 until the agent has said.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// One of [`share`].
+    pub of: u32,
+    /// The agent's number of the cgroup.
+    pub place: u32,
+}
+const _: () = assert!(size_of::<Share>() == 8);
+
+/// What [`Share::of`] may be.
+pub mod share {
+    /// Every connection that may be diverted is.
+    pub const ALL: u32 = 0;
+    /// None is.
+    pub const NOTHING: u32 = 1;
+}
+
 /// What connections may be diverted to a listener set; bits of a word. 0: there is no such set.
 pub mod reach {
     /// Connections to IPv4 destinations: the namespace has `127.0.0.1`.
@@ -180,7 +199,7 @@ impl HandshakeKey {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{AddressKey, Control, HandshakeKey, Origin, UnderWay};
+    use super::{AddressKey, Control, HandshakeKey, Origin, Share, UnderWay};
 
     // SAFETY: repr(C), Copy, without padding (the sizes asserted above are the sums of the fields) and valid for any bytes.
     unsafe impl aya::Pod for Control {}
@@ -192,6 +211,8 @@ mod pod {
     unsafe impl aya::Pod for AddressKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for UnderWay {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Share {}
 }
 
 #[cfg(test)]

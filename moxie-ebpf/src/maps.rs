@@ -9,14 +9,16 @@ use aya_ebpf::btf_maps::{self, Array, HashMap, PerCpuArray, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 use moxie_common::{
-    ADDRESS_ENTRIES, Address, AddressKey, Control, Counter, HandshakeKey, Mark, Origin, PORT_WORDS, Tag, UnderWay,
-    listed, port_bit,
+    ADDRESS_ENTRIES, Address, AddressKey, Control, Counter, HandshakeKey, Mark, Origin, PORT_WORDS, Share, Tag,
+    UnderWay, listed, port_bit,
 };
 
 /// Handshakes under way at one time, unless the agent asks for another number; each entry lives from a SYN to the end of its
 /// handshake, or until the agent takes it out.
 const HANDSHAKES_UNDER_WAY: usize = 16_384;
 
+#[expect(deprecated, reason = "its successor came with Linux 6.2")]
+type CgroupShares = btf_maps::CgroupStorage<Share>;
 #[expect(deprecated, reason = "its successor came with Linux 6.2")]
 type CgroupCounts = btf_maps::PerCpuCgroupStorage<u64>;
 
@@ -28,6 +30,8 @@ static PORTS: Array<u64, PORT_WORDS> = Array::new();
 static LISTENERS: Array<u32, { Tag::COUNT }> = Array::new();
 #[btf_map]
 static ADDRESSES: LpmTrie<AddressKey, u32, ADDRESS_ENTRIES> = LpmTrie::new();
+#[btf_map]
+static SHARES: CgroupShares = CgroupShares::new();
 #[btf_map]
 static REFUSED: CgroupCounts = CgroupCounts::new();
 #[btf_map]
@@ -117,6 +121,13 @@ pub fn count(counter: Counter) {
         // than an addition, and a count lost to that is harmless.
         unsafe { *count += 1 }
     }
+}
+
+/// What of the connections of the cgroup that the program is attached to is diverted.
+#[inline(always)]
+pub fn share() -> Share {
+    // SAFETY: a value of a live map, never null. User space replaces it as a whole, so each half is one that was written.
+    unsafe { core::ptr::read_volatile(SHARES.get_ptr_mut()) }
 }
 
 /// Counts a refusal for the cgroup that the program is attached to.

@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_sk_lookup_tcp, bpf_sk_release,
 };
 use aya_ebpf::programs::SockAddrContext;
-use moxie_common::{Address, Control, Counter, Mark, PORTS_PER_LISTENER_SET, listed, reach};
+use moxie_common::{Address, Control, Counter, Mark, PORTS_PER_LISTENER_SET, listed, reach, share};
 
 use crate::maps;
 
@@ -74,6 +74,9 @@ pub fn listener_for(ctx: &SockAddrContext, destination: &Address, port: u16) -> 
     }
     if destination.exclusion(port).is_some() {
         return Err(Counter::ExcludedDestination);
+    }
+    if maps::share().of == share::NOTHING {
+        return Err(Counter::NoRule);
     }
     let control = maps::control().ok_or(Counter::Disabled)?;
     agent_is_willing(control)?;

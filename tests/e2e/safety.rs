@@ -66,7 +66,8 @@ fn an_equal_scope_again_is_the_existing_one() -> Result<()> {
     let lab = Lab::new()?;
     let agent = lab.agent()?;
     let id = agent.opt_in()?;
-    let again = agent.rest().post("/api/v1/scopes", &json!({"cgroup": lab.cgroup(Place::Inside), "mode": "rules"}))?;
+    let again =
+        agent.rest().post("/api/v1/scopes", &json!({"cgroup": lab.cgroup(Place::Inside), "mode": "observe"}))?;
     assert_eq!((again.status, &again.json()?["id"]), (200, &Value::from(id)), "{again:?}");
     Ok(())
 }

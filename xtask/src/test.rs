@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::{self, cargo};
-use crate::{setup, tidy, vm};
+use crate::{bench, setup, tidy, vm};
 
 /// Where each step's output is kept.
 const LOGS: &str = "target/xtask";
@@ -17,7 +17,7 @@ const LOGS: &str = "target/xtask";
 /// Ways on path besides the one that is taken first.
 const OTHER_WAYS: [&str; 2] = ["netfilter", "proxy"];
 /// Test programs that hold on every way, but for the rows of `docs/ways.md` that they name.
-const ON_EVERY_WAY: [&str; 5] = ["rules", "wire", "run", "safety", "commands"];
+const ON_EVERY_WAY: [&str; 6] = ["rules", "wire", "run", "safety", "commands", "zero"];
 
 /// How a step came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,8 @@ fn code(summary: &mut Summary) -> Result<()> {
     summary.command(others, with(cargo(&own), &["--", "--skip", store]));
     summary.command("store contract", with(cargo(&["test", "-p", "moxie-agent", "--lib"]), &[store]));
     summary.command("the lab's own parts", cargo(&["test", "-p", "moxie-tests", "--lib"]));
-    for target in targets("datapath")? {
+    summary.command("the bench's own parts", cargo(&["test", "-p", "moxie-bench"]));
+    for target in [targets("datapath")?, targets("faithful")?].concat() {
         summary.command(&format!("loopback: {target}"), cargo(&["test", "-p", "moxie-tests", "--test", &target]));
     }
     summary.command("without root, by the proxy", cargo(&["test", "-p", "moxie-tests", "--test", "unprivileged"]));
@@ -92,6 +93,11 @@ fn code(summary: &mut Summary) -> Result<()> {
         }
     }
     other_ways(summary);
+    if command::is_root() && command::is_installed("apt-get") {
+        summary.own("bench, one short run of each", bench::smoke);
+    } else {
+        summary.skipped("bench, one short run of each");
+    }
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 
 use super::AdminState;
 use super::problem::Refusal;
+use crate::divert::Share;
 use crate::journal::{Connection, ConnectionVerdict, Filter, Page, Protocol, Reason};
 use crate::scope::{Scope, sockets};
 
@@ -203,7 +204,8 @@ impl Found {
             let open = sockets::open_below(&place.cgroup).into_iter();
             for socket in open.filter(|socket| state.ports.contains(socket.peer.port())) {
                 let entry = self.entry(who(socket.comm, socket.peer.to_string()));
-                (entry.on_path, entry.bypass) = (false, Some(Bypass::OpenedBefore));
+                let bypass = if place.diverted == Share::None { Bypass::NotNameable } else { Bypass::OpenedBefore };
+                (entry.on_path, entry.bypass) = (false, Some(bypass));
                 entry.open_for_s = Some(now.duration_since(since).as_secs());
             }
         }
@@ -237,7 +239,7 @@ fn unseen(who: &Who) -> Coverage {
 
 fn bypass(reason: Reason) -> Option<Bypass> {
     match reason {
-        Reason::RuleCanName | Reason::RuleSpent | Reason::ProxyRequests => None,
+        Reason::RuleCanName | Reason::RuleSpent | Reason::Inspected | Reason::ProxyRequests => None,
         Reason::NoRule | Reason::ExcludedAddress => Some(Bypass::NotNameable),
         Reason::NotHttp | Reason::ServerFirst | Reason::SniffBound | Reason::Uninterpreted | Reason::OtherAlpn => {
             Some(Bypass::NotHttp)

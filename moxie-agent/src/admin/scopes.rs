@@ -18,6 +18,7 @@ use super::request::{JsonBody, Paging, Params, page_size};
 use crate::chain::Chain;
 use crate::events::Kind;
 use crate::journal::Page;
+use crate::rules::HostList;
 use crate::rules::spec::Problem;
 use crate::scope::spec::{Label, UnitName};
 use crate::scope::{Mode, Scope, ScopeId, ScopeSpec, Scopes, Target};
@@ -50,6 +51,10 @@ struct NewScope {
     /// How much of its traffic comes to the agent.
     #[schema(nullable = false, default = "rules")]
     mode: Option<Mode>,
+    /// With mode `inspect`: regexes of the hosts whose TLS is ended, so that what is said is on record; each is held against the whole
+    /// host, with its port where that is not the scheme's own.
+    #[schema(nullable = false, min_items = 1)]
+    inspect: Option<Vec<String>>,
     /// Whether UDP to port 443 is refused, so that clients of HTTP/3 fall back to TCP; absent or null: as the configuration says.
     refuse_quic: Option<bool>,
 }
@@ -196,6 +201,9 @@ fn spec_json(spec: &ScopeSpec) -> Option<Value> {
     };
     if let Some(fields) = row.as_object_mut() {
         fields.insert("mode".into(), json!(spec.mode));
+        if spec.mode == Mode::Inspect {
+            fields.insert("inspect".into(), json!(spec.inspect.sources()));
+        }
         if let Some(refuse) = spec.refuse_quic {
             fields.insert("refuse_quic".into(), refuse.into());
         }
@@ -214,19 +222,25 @@ pub fn read(body: &Value) -> Result<ScopeSpec, Vec<Problem>> {
     let mut problems = Vec::new();
     let targets: Vec<Target> = fields.iter().filter_map(|(name, value)| target(name, value, &mut problems)).collect();
     let mode = mode(fields, &mut problems);
+    let inspect = inspect(fields, mode, &mut problems);
     let refuse_quic = refuse_quic(fields, &mut problems);
-    let is_told = |problem: &Problem| !matches!(problem.field.as_str(), "mode" | "refuse_quic");
+    let is_told = |problem: &Problem| !is_term(problem.field.split('[').next().unwrap_or_default());
     if targets.len() != 1 && !problems.iter().any(is_told) {
         problems.push(wrong("", "give exactly one of `unit`, `container`, `label`, `cgroup` and `pid`"));
     }
     match targets.into_iter().next() {
-        Some(target) if problems.is_empty() => Ok(ScopeSpec { target, mode, refuse_quic }),
+        Some(target) if problems.is_empty() => Ok(ScopeSpec { target, mode, inspect: Arc::new(inspect), refuse_quic }),
         _ => Err(problems),
     }
 }
 
+/// Whether a field says how, and not what.
+fn is_term(name: &str) -> bool {
+    matches!(name, "mode" | "inspect" | "refuse_quic")
+}
+
 fn target(name: &str, value: &Value, problems: &mut Vec<Problem>) -> Option<Target> {
-    if matches!(name, "mode" | "refuse_quic") {
+    if is_term(name) {
         return None;
     }
     read_target(name, value).map_err(|message| problems.push(wrong(name, message))).ok()
@@ -247,19 +261,49 @@ fn read_target(name: &str, value: &Value) -> Result<Target, String> {
             let pid = value.as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
             pid.map(Target::Pid).ok_or_else(|| "write a process id, such as 4711".into())
         }
-        _ => Err("no such field: a scope has one of `unit`, `container`, `label`, `cgroup` and `pid`, and `mode` and `refuse_quic`".into()),
+        _ => Err("no such field: a scope has one of `unit`, `container`, `label`, `cgroup` and `pid`, and `mode`, `inspect` and `refuse_quic`".into()),
     }
 }
 
 fn mode(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> Mode {
-    match fields.get("mode").map(|mode| serde_json::from_value(mode.clone())) {
-        None => Mode::default(),
-        Some(Ok(mode)) => mode,
-        Some(Err(_)) => {
-            problems.push(wrong("mode", "write \"rules\" or \"observe\""));
-            Mode::default()
+    let Some(value) = fields.get("mode") else { return Mode::default() };
+    value.as_str().and_then(Mode::named).unwrap_or_else(|| {
+        problems.push(wrong("mode", "write \"rules\", \"observe\" or \"inspect\""));
+        Mode::default()
+    })
+}
+
+fn inspect(fields: &Map<String, Value>, mode: Mode, problems: &mut Vec<Problem>) -> HostList {
+    let shape = "write a list of host regexes, such as [\"api\\\\.example\\\\.com\"]";
+    let hosts = match fields.get("inspect") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(hosts)) if hosts.iter().all(Value::is_string) => {
+            hosts.iter().filter_map(Value::as_str).collect()
         }
+        Some(_) => {
+            problems.push(wrong("inspect", shape));
+            return HostList::default();
+        }
+    };
+    match (mode, hosts.is_empty()) {
+        (Mode::Inspect, true) => problems.push(wrong(
+            "inspect",
+            format!(
+                "mode \"inspect\" needs the hosts that it is for: {shape}; mode \"observe\" ends no TLS and needs none"
+            ),
+        )),
+        (Mode::Rules | Mode::Observe, false) if !problems.iter().any(|problem| problem.field == "mode") => {
+            problems.push(wrong(
+                "inspect",
+                "goes with mode \"inspect\" only: write \"mode\": \"inspect\", or leave it out",
+            ));
+        }
+        _ => {}
     }
+    HostList::parse(&hosts).unwrap_or_else(|wrong_ones| {
+        problems.extend(wrong_ones.into_iter().map(|(place, message)| wrong(&format!("inspect[{place}]"), message)));
+        HostList::default()
+    })
 }
 
 fn refuse_quic(fields: &Map<String, Value>, problems: &mut Vec<Problem>) -> Option<bool> {

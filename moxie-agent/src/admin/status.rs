@@ -57,6 +57,9 @@ pub struct Status {
     pub rules: RuleCounts,
     /// How many scopes are in force.
     pub scopes: usize,
+    /// How many of them match something and are left direct all the same, since no rule could act on what they do.
+    #[serde(default)]
+    pub scopes_direct: usize,
     /// Connections of the scopes that are open in the agent now.
     pub active_connections: u64,
     /// What is wrong with the store; null when nothing is.
@@ -103,6 +106,7 @@ pub(crate) fn observe(state: &AdminState) -> Status {
         now,
         rules: RuleCounts { total: rules.len(), armed },
         scopes: scopes.len(),
+        scopes_direct: scopes.iter().filter(|scope| scope.is_direct()).count(),
         active_connections: state.scopes.open_guests()
             + scopes.iter().map(|scope| scope.active_connections).sum::<u64>(),
         store_trouble: state.rules.trouble(),

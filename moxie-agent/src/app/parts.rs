@@ -113,6 +113,13 @@ impl Parts {
         let label = (doors == AdminDoors::Open).then(|| config.scopes.label.clone()).flatten();
         let defaults = Defaults { label, refuse_quic: config.divert.refuse_quic };
         let scopes = Arc::new(Scopes::with(Arc::clone(&divert), defaults));
+        scopes.heed(Arc::clone(&rules) as _);
+        let weighed = Arc::downgrade(&scopes);
+        rules.follow(move || {
+            if let Some(scopes) = weighed.upgrade() {
+                scopes.weigh();
+            }
+        });
         let (started_at, upgrade) = (clock.now(), Arc::default());
         let learned = Arc::default();
         Self {

@@ -30,9 +30,12 @@ pub(super) enum Command {
 pub(super) struct Add {
     #[command(flatten)]
     target: Target,
-    /// What comes to the agent: what an enabled rule can name, or everything (TLS that no rule names stays untouched)
+    /// What comes to the agent
     #[arg(long, value_enum, default_value_t = Mode::Rules)]
     mode: Mode,
+    /// With --mode inspect: regex of a host whose TLS is ended, so that what is said is on record; may be given several times
+    #[arg(long = "host", value_name = "REGEX")]
+    hosts: Vec<String>,
     /// Refuse UDP to port 443, so that clients of HTTP/3 fall back to TCP; unless given, the agent's configuration decides
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     refuse_quic: Option<bool>,
@@ -62,8 +65,12 @@ struct Target {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Mode {
+    /// What an enabled rule can name
     Rules,
+    /// Everything; TLS that no rule names stays untouched
     Observe,
+    /// Everything; TLS is ended for the hosts given with --host, and for those that rules name
+    Inspect,
 }
 
 impl Mode {
@@ -71,6 +78,7 @@ impl Mode {
         match self {
             Self::Rules => "rules",
             Self::Observe => "observe",
+            Self::Inspect => "inspect",
         }
     }
 }
@@ -105,6 +113,9 @@ impl Add {
     fn to_json(&self) -> Result<Value, Failure> {
         let mut scope = self.target.to_json()?;
         scope.insert("mode".into(), self.mode.as_str().into());
+        if !self.hosts.is_empty() {
+            scope.insert("inspect".into(), json!(self.hosts));
+        }
         if let Some(refuse) = self.refuse_quic {
             scope.insert("refuse_quic".into(), refuse.into());
         }
@@ -155,7 +166,10 @@ async fn list(form: Form, client: &Client, context: &Context) -> Result<(), Fail
     let warnings = status.pointer("/warnings").and_then(Value::as_array).into_iter().flatten();
     let warnings = warnings.filter_map(Value::as_str).map(|warning| format!("warning: {warning}"));
     let problems = scopes.iter().filter_map(|scope| Some(format!("{}: {}", target(scope), problem(scope)?)));
-    for line in problems.chain(warnings) {
+    let direct = scopes.iter().filter(|scope| is_direct(scope)).map(|scope| {
+        format!("{}: direct, for no rule could act on it now; a rule, or mode observe, brings it here", target(scope))
+    });
+    for line in problems.chain(direct).chain(warnings) {
         output::print(&line)?;
     }
     Ok(())
@@ -166,6 +180,12 @@ fn target(scope: &Value) -> String {
     let kinds = ["cgroup", "unit", "container", "label", "pid"];
     let given = kinds.iter().find(|kind| scope.get(**kind).is_some());
     given.map(|kind| format!("{kind} {}", field(scope, &format!("/{kind}")))).unwrap_or_default()
+}
+
+/// Whether it matches something, and nothing of that is diverted.
+fn is_direct(scope: &Value) -> bool {
+    let matches = scope.pointer("/matches").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    !matches.is_empty() && matches.iter().all(|one| one.get("diverted").and_then(Value::as_str) == Some("none"))
 }
 
 /// What a scope matches now: containers by their names, everything else by its cgroup.

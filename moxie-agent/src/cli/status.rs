@@ -66,6 +66,11 @@ fn tell(status: &Value, changed: u64) -> String {
         count(&status["scopes"], "scope"),
         count(&status["active_connections"], "connection")
     ));
+    if let Some(direct) = status.get("scopes_direct").and_then(Value::as_u64).filter(|direct| *direct > 0) {
+        lines.push(format!(
+            "{direct} of the scopes direct: no rule could act on what they do; mode observe would record it"
+        ));
+    }
     if !yes("/ready") {
         let reasons = status.get("reasons").and_then(Value::as_array).into_iter().flatten();
         lines.extend(reasons.filter_map(Value::as_str).map(|reason| format!("not ready: {reason}")));

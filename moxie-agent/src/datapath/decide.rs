@@ -60,6 +60,7 @@ fn bytes(conn: &Sniffed, cx: &Context) -> Verdict {
         FirstBytes::Http2(None) if cx.rules.current().is_armed(&conn.log.caller(), cx.clock.now()) => {
             Verdict::Intercept(Reason::RuleCanName)
         }
+        FirstBytes::Http2(None) if conn.log.caller().inspect.is_some() => Verdict::Intercept(Reason::Inspected),
         FirstBytes::Http2(None) => Verdict::Passthrough(Reason::NoRule),
     }
 }
@@ -96,6 +97,7 @@ fn named(authority: &str, caller: &Caller, client: &Client, cx: &Context) -> Ver
     match cx.rules.current().naming(authority, caller, cx.clock.now()) {
         Naming::Armed => Verdict::Intercept(Reason::RuleCanName),
         Naming::Spent if cx.learned.answered.contains(client) => Verdict::Intercept(Reason::RuleSpent),
+        Naming::Spent | Naming::Unnamed if caller.inspects(authority) => Verdict::Intercept(Reason::Inspected),
         Naming::Spent | Naming::Unnamed => Verdict::Passthrough(Reason::NoRule),
     }
 }

@@ -8,12 +8,11 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::rules::set::SPENT_IS_WATCHED;
 use crate::scope::Caller;
 
 /// How long a client that refused the authority is left alone.
 pub const REFUSAL_LASTS: Duration = Duration::from_secs(600);
-/// How long a client that a rule has answered is looked into after the rule is spent.
-const ANSWERED_LASTS: Duration = Duration::from_secs(600);
 /// How long a destination counts as one whose server speaks first.
 const SERVER_FIRST_LASTS: Duration = Duration::from_secs(600);
 /// How many entries of each kind are kept.
@@ -138,7 +137,7 @@ impl Default for Learned {
         Self {
             refused: Expiring::new(REFUSAL_LASTS),
             trusting: Expiring::new(REFUSAL_LASTS),
-            answered: Expiring::new(ANSWERED_LASTS),
+            answered: Expiring::new(SPENT_IS_WATCHED),
             server_first: Expiring::new(SERVER_FIRST_LASTS),
         }
     }

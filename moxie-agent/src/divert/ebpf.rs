@@ -17,6 +17,7 @@ mod refusals;
 pub mod release;
 mod routes;
 mod sets;
+mod shares;
 mod tags;
 mod watch;
 
@@ -31,7 +32,7 @@ use moxie_common::{Counter, Mark, listed};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, PortSet, Terms};
+use super::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, PortSet, Share, Terms};
 use crate::namespace::Namespace;
 use crate::paths::FIRST_LISTENER_PORT;
 use crate::scope::cgroup::{self, Hierarchy};
@@ -44,6 +45,7 @@ use origins::Origins;
 use place::Place;
 use refusals::Refusals;
 use sets::Sets;
+use shares::Shares;
 use tags::Tags;
 use watch::Watcher;
 
@@ -110,6 +112,7 @@ pub struct Ebpf {
     controls: Controls,
     origins: Origins,
     refusals: Arc<Refusals>,
+    shares: Arc<Shares>,
     addresses: Mutex<AddressMap>,
     handshakes: Handshakes,
     log: Option<Mutex<load::KernelLog>>,
@@ -138,6 +141,7 @@ impl Ebpf {
         let agent_cgroup = if options.guards.cgroup { cgroup::id_of(home.path())? } else { 0 };
         let controls = Controls::new(&mut object, options, sets.first_port(), agent_cgroup)?;
         let refusals = Arc::new(Refusals::new(&mut object)?);
+        let shares = Arc::new(Shares::new(&mut object)?);
         let addresses = Mutex::new(AddressMap::new(&mut object)?);
         let handshakes = Handshakes::new(&mut object, options)?;
         let origins = Origins::new(&mut object)?;
@@ -151,6 +155,7 @@ impl Ebpf {
             controls,
             origins,
             refusals,
+            shares,
             addresses,
             handshakes,
             log,
@@ -195,11 +200,16 @@ struct Attached {
     place: Arc<Place>,
     cgroup_id: u64,
     refusals: Arc<Refusals>,
+    shares: Arc<Shares>,
 }
 
 impl Attachment for Attached {
     fn refresh(&self) {
         self.place.look();
+    }
+
+    fn divert(&self, share: Share) -> Result<(), DivertError> {
+        self.shares.set(self.cgroup_id, share)
     }
 
     fn obstacles(&self) -> Vec<String> {
@@ -227,7 +237,10 @@ impl Divert for Ebpf {
         // The listeners before the hooks that look for them.
         place.look();
         let links = self.programs.attach(&cgroup, terms)?;
-        Ok(Box::new(Attached { _links: links, place, cgroup_id, refusals: Arc::clone(&self.refusals) }))
+        let (refusals, shares) = (Arc::clone(&self.refusals), Arc::clone(&self.shares));
+        // Of what may have been said of it before nothing counts.
+        shares.set(cgroup_id, Share::All)?;
+        Ok(Box::new(Attached { _links: links, place, cgroup_id, refusals, shares }))
     }
 
     async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {

@@ -259,6 +259,8 @@ impl Book {
         let bench = Bench { shelf, unreadable: desk.unreadable.clone(), next_seq: desk.next_seq, now: self.now() };
         let (draft, answer, next) = self.drafted(bench, draft).await?;
         self.put_in_force(&draft, next).await.map_err(BookError::Store)?;
+        let book = self.clone();
+        blocking(move || book.changed()).await;
 
         let seqs = draft.saved.iter().map(|saved| saved.rule.seq.saturating_add(1));
         desk.next_seq = seqs.fold(desk.next_seq, i64::max);

@@ -49,6 +49,8 @@ impl Book {
         self.shelf.store(Arc::new(shelf));
         self.trouble().unreadable = unreadable;
         self.report_load(None);
+        let book = self.clone();
+        blocking(move || book.changed()).await;
         Ok(())
     }
 

@@ -42,6 +42,7 @@ impl RuleBook {
     /// Takes counts back that nobody else has used, before their [`Order`]s are dropped: who waits for an answer decides anew.
     pub fn take_back(&self, counts: &[Count]) {
         self.each(counts, |rule, count| rule.tally.take_back(count));
+        self.book.changed();
         self.book.elsewhere.store(None);
         counts.iter().for_each(|count| self.book.dirty.mark(&count.rule));
     }
@@ -49,6 +50,7 @@ impl RuleBook {
     /// Goes on from an earlier agent's counts. Rules that there are no longer are passed over.
     pub fn receive(&self, counts: &[Count]) {
         self.each(counts, |rule, count| rule.tally.receive(count));
+        self.book.changed();
     }
 
     fn each(&self, counts: &[Count], visit: impl Fn(&Rule, &Count)) {

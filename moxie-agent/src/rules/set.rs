@@ -126,6 +126,10 @@ pub enum Naming {
     Armed,
 }
 
+/// How long after the last firing of a spent rule the clients that it has answered are looked into still: what they do next is what
+/// its user wants to know.
+pub const SPENT_IS_WATCHED: Duration = Duration::from_secs(600);
+
 /// An immutable set of rules, ready to be asked from many tasks at once.
 #[derive(Debug, Default)]
 pub struct RuleSet {
@@ -200,6 +204,14 @@ impl RuleSet {
     #[must_use]
     pub fn is_armed(&self, caller: &Caller, now: Timestamp) -> bool {
         self.rules.iter().any(|prepared| caller.meets(&prepared.rule.spec.name) && prepared.is_live(now))
+    }
+
+    /// Whether connections of callers that meet the rules called `only` (`None`: every rule) have anything to do with rules at `now`:
+    /// one could fire, or has been spent so lately that what it answered is watched.
+    #[must_use]
+    pub fn is_wanted(&self, only: Option<&[String]>, now: Timestamp) -> bool {
+        let meets = |rule: &Rule| only.is_none_or(|only| only.contains(&rule.spec.name));
+        self.rules.iter().any(|prepared| meets(&prepared.rule) && (prepared.is_live(now) || prepared.is_watched(now)))
     }
 
     /// The first rule in order that matches and could be taken; its count is taken with it.

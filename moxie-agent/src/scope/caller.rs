@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ScopeId;
+use crate::rules::HostList;
 
 /// Who made a call; `null` where it could not be known (a process may be gone before it is looked at).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -29,9 +30,18 @@ pub struct Caller {
     /// Names of the only rules that it meets, where its container's label says so.
     #[serde(skip)]
     pub rules: Option<Arc<[String]>>,
+    /// Hosts whose TLS is ended for it though no rule names them (mode `inspect`).
+    #[serde(skip)]
+    pub inspect: Option<Arc<HostList>>,
 }
 
 impl Caller {
+    /// Whether TLS to this host (and port, unless it is the scheme's own) is ended for it though no rule names it.
+    #[must_use]
+    pub fn inspects(&self, authority: &str) -> bool {
+        self.inspect.as_ref().is_some_and(|hosts| hosts.matches(authority))
+    }
+
     /// Whether a rule called `name` is for it.
     #[must_use]
     pub fn meets(&self, name: &str) -> bool {

@@ -9,11 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup;
 use super::spec::{Label, Mode};
+use crate::rules::HostList;
 
 /// Digits of an id that are enough to name a container by. Fewer are a name: `cafe` must not opt in whoever's id begins so.
 const PREFIX_LENGTH: usize = 8;
 /// The label of a container that picks its mode.
 const MODE_LABEL: &str = "moxie.mode";
+/// The label of a container that lists the hosts whose TLS is ended in mode `inspect`: regexes with blanks between them.
+const INSPECT_LABEL: &str = "moxie.inspect";
 /// The label of a container that names the only rules it meets.
 const RULES_LABEL: &str = "moxie.rules";
 
@@ -53,11 +56,17 @@ impl Container {
 
     /// The mode that its own label picks; an odd one picks none.
     pub(super) fn mode(&self) -> Option<Mode> {
-        match self.labels.get(MODE_LABEL)?.trim() {
-            "rules" => Some(Mode::Rules),
-            "observe" => Some(Mode::Observe),
-            _ => None,
-        }
+        Mode::named(self.labels.get(MODE_LABEL)?.trim())
+    }
+
+    /// The hosts that its own label has inspected; `None` where it has none, or one that does not read.
+    pub(super) fn inspect(&self) -> Option<Arc<HostList>> {
+        self.listed()?.ok().map(Arc::new)
+    }
+
+    fn listed(&self) -> Option<Result<HostList, Vec<(usize, String)>>> {
+        let hosts: Vec<&str> = self.labels.get(INSPECT_LABEL)?.split_whitespace().collect();
+        Some(HostList::parse(&hosts))
     }
 
     /// Names of the only rules that it meets; `None`: all.
@@ -68,8 +77,12 @@ impl Container {
 
     /// What is odd about its labels, for people.
     pub(super) fn odd_label(&self) -> Option<String> {
-        let mode = self.labels.get(MODE_LABEL).filter(|_| self.mode().is_none())?;
-        Some(format!("its label {MODE_LABEL}={mode} is none of \"rules\" and \"observe\", so the scope's mode holds"))
+        if let Some(mode) = self.labels.get(MODE_LABEL).filter(|_| self.mode().is_none()) {
+            let known = "\"rules\", \"observe\" and \"inspect\"";
+            return Some(format!("its label {MODE_LABEL}={mode} is none of {known}, so the scope's mode holds"));
+        }
+        let problem = self.listed()?.err()?.into_iter().next()?.1;
+        Some(format!("its label {INSPECT_LABEL} does not read, so the scope's list holds: {problem}"))
     }
 }
 

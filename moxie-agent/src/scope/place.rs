@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::lock;
 use super::spec::ScopeId;
-use crate::divert::{Attachment, Terms};
+use crate::divert::{Attachment, DivertError, Share, Terms};
 
 /// A cgroup on path. Copies share the attachment.
 #[derive(Clone, Debug)]
@@ -19,7 +19,14 @@ pub(super) struct Place {
     /// The scopes that match it; calls are the first one's.
     pub(super) owners: Vec<ScopeId>,
     /// `None` once it is off path. Snapshots of the registry may outlive that.
-    hold: Arc<Mutex<Option<Box<dyn Attachment>>>>,
+    hold: Arc<Mutex<Hold>>,
+}
+
+/// The attachment, and how much it diverts; `None` until that was said.
+#[derive(Debug)]
+struct Hold {
+    attachment: Option<Box<dyn Attachment>>,
+    share: Option<Share>,
 }
 
 impl Place {
@@ -29,7 +36,7 @@ impl Place {
             cgroup_id: wanted.cgroup_id,
             terms: wanted.terms,
             owners: wanted.owners.clone(),
-            hold: Arc::new(Mutex::new(Some(attachment))),
+            hold: Arc::new(Mutex::new(Hold { attachment: Some(attachment), share: None })),
         }
     }
 
@@ -50,19 +57,37 @@ impl Place {
 
     /// Takes it off path, at once.
     pub(super) fn leave(&self) {
-        drop(lock(&self.hold).take());
+        drop(lock(&self.hold).attachment.take());
+    }
+
+    /// Diverts this much of it from the next connect on.
+    pub(super) fn divert(&self, share: Share) -> Result<(), DivertError> {
+        let mut hold = lock(&self.hold);
+        if hold.share == Some(share) {
+            return Ok(());
+        }
+        hold.attachment.as_ref().map_or(Ok(()), |attachment| attachment.divert(share))?;
+        hold.share = Some(share);
+        tracing::debug!(path = %self.path.display(), ?share, "diverted");
+        Ok(())
+    }
+
+    /// How much of it is diverted.
+    pub(super) fn share(&self) -> Share {
+        lock(&self.hold).share.unwrap_or_default()
     }
 
     /// Follows its processes into network namespaces.
     pub(super) fn refresh(&self) {
-        if let Some(attachment) = &*lock(&self.hold) {
+        if let Some(attachment) = &lock(&self.hold).attachment {
             attachment.refresh();
         }
     }
 
     /// What keeps its connections from being diverted, and the UDP datagrams that were refused.
     pub(super) fn state(&self) -> (Vec<String>, u64) {
-        lock(&self.hold).as_ref().map_or_else(Default::default, |hold| (hold.obstacles(), hold.quic_refused()))
+        let hold = lock(&self.hold);
+        hold.attachment.as_ref().map_or_else(Default::default, |hold| (hold.obstacles(), hold.quic_refused()))
     }
 }
 

@@ -7,6 +7,7 @@ mod entry;
 mod handover;
 mod reconcile;
 mod table;
+mod weigh;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use super::cgroup::{self, CgroupError, Hierarchy};
 use super::container::{Container, Containers};
+use super::demand::Scale;
 use super::guests::{Guests, path_of_guest};
 use super::process::{self, ProcessError};
 use super::spec::{Label, Mode, ScopeId, ScopeSpec, Target};
@@ -49,7 +51,7 @@ pub enum ScopeError {
         source: DivertError,
     },
     /// The same target is opted in on other terms.
-    #[error("{target} is opted in already, as scope {id} with mode {mode}{quic}; remove that scope first")]
+    #[error("{target} is opted in already, as scope {id} with mode {mode}{hosts}{quic}; remove that scope first")]
     OtherTerms {
         /// What.
         target: Target,
@@ -57,6 +59,8 @@ pub enum ScopeError {
         id: ScopeId,
         /// Its mode.
         mode: Mode,
+        /// The hosts that it inspects, if that is what differs.
+        hosts: String,
         /// What it says of QUIC, if that is what differs.
         quic: &'static str,
     },
@@ -95,6 +99,7 @@ pub struct Scopes {
     /// Replaced as a whole by whoever holds `changing`, so that the data path never waits.
     table: ArcSwap<Table>,
     changing: Mutex<()>,
+    scale: Scale,
     /// By cgroup id, which the kernel does not use twice.
     paths: Cache<u64, Arc<PathBuf>>,
     pub(super) guests: OnceLock<Guests>,
@@ -124,6 +129,7 @@ impl Scopes {
             containers: Containers::default(),
             table: ArcSwap::from_pointee(Table { entries: configured.into_iter().collect(), places: Vec::new() }),
             changing: Mutex::new(()),
+            scale: Scale::default(),
             paths: Cache::new(KNOWN_PATHS),
             guests: OnceLock::new(),
             hierarchy: OnceLock::new(),
@@ -194,12 +200,6 @@ impl Scopes {
         shown.map(|entry| entry.scope(&table, &around)).collect()
     }
 
-    /// A scope's mode; that of no scope is the default.
-    #[must_use]
-    pub fn mode(&self, scope: Option<&ScopeId>) -> Mode {
-        scope.and_then(|id| self.table.load().entry(id).map(|entry| entry.spec.mode)).unwrap_or_default()
-    }
-
     /// Who made the connection that `origin` tells of.
     #[must_use]
     pub fn caller(&self, origin: &Origin) -> Caller {
@@ -207,8 +207,11 @@ impl Scopes {
         let path = path.as_ref().map(|path| path.as_path());
         let container = path.and_then(|path| self.surroundings().container(path));
         let container = container.as_deref();
+        let table = self.table.load();
+        let scope = path.and_then(|path| table.owner_of(path));
         Caller {
-            scope: path.and_then(|path| self.table.load().owner_of(path)).or_else(|| self.guests_of(origin)),
+            inspect: scope.as_ref().and_then(|id| table.entry(id)?.inspect(container)),
+            scope: scope.or_else(|| self.guests_of(origin)),
             unit: path.and_then(cgroup::unit_of),
             container: container.map(|container| container.name.as_ref().unwrap_or(&container.id).clone()),
             container_id: container.map(|container| container.id.clone()),

@@ -1,9 +1,12 @@
 //! What a user opts in: a target, and how much of its traffic comes to the agent.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::rules::HostList;
 
 /// Opaque name of a scope.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -25,6 +28,30 @@ pub enum Mode {
     Rules,
     /// Everything; TLS that no rule names is not touched.
     Observe,
+    /// Everything; TLS is ended for the hosts on a list, and for those that rules name.
+    Inspect,
+}
+
+impl Mode {
+    /// The mode of this name, as the API and labels write it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "rules" => Some(Self::Rules),
+            "observe" => Some(Self::Observe),
+            "inspect" => Some(Self::Inspect),
+            _ => None,
+        }
+    }
+
+    /// Whether every connection has to come, whatever rules there are.
+    #[must_use]
+    pub fn wants_all(self) -> bool {
+        match self {
+            Self::Rules => false,
+            Self::Observe | Self::Inspect => true,
+        }
+    }
 }
 
 impl fmt::Display for Mode {
@@ -33,6 +60,7 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Rules => "rules",
             Self::Observe => "observe",
+            Self::Inspect => "inspect",
         })
     }
 }
@@ -72,6 +100,8 @@ pub struct ScopeSpec {
     pub target: Target,
     /// How much of it.
     pub mode: Mode,
+    /// Hosts whose TLS is ended in mode `inspect`; empty in every other.
+    pub inspect: Arc<HostList>,
     /// Whether UDP to port 443 is refused where TCP to it is diverted; `None`: as the configuration says.
     pub refuse_quic: Option<bool>,
 }
@@ -80,7 +110,7 @@ impl ScopeSpec {
     /// `target`, with everything else as it is unless asked for.
     #[must_use]
     pub fn of(target: Target) -> Self {
-        Self { target, mode: Mode::default(), refuse_quic: None }
+        Self { target, mode: Mode::default(), inspect: Arc::default(), refuse_quic: None }
     }
 }
 

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::container::Container;
 use super::spec::{Mode, ScopeId, Target};
+use crate::divert::Share;
 
 /// A scope as the API shows it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -19,6 +20,9 @@ pub struct Scope {
     pub target: Target,
     /// How much of it.
     pub mode: Mode,
+    /// Regexes of the hosts whose TLS is ended in mode `inspect`; empty in every other.
+    #[serde(default)]
+    pub inspect: Vec<String>,
     /// Whether UDP to port 443 is refused; null: as the configuration says.
     pub refuse_quic: Option<bool>,
     /// The first cgroup directory on path for it; null while it matches nothing.
@@ -37,6 +41,14 @@ pub struct Scope {
     pub created_at: Timestamp,
 }
 
+impl Scope {
+    /// Whether it matches something, and nothing of that is diverted.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        !self.matches.is_empty() && self.matches.iter().all(|one| one.diverted == Share::None)
+    }
+}
+
 /// A cgroup that is on path for a scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Match {
@@ -49,6 +61,9 @@ pub struct Match {
     pub container: Option<ContainerMatch>,
     /// How much of it comes to the agent: the container's own label `moxie.mode` goes before the scope's mode.
     pub mode: Mode,
+    /// What of its connections is diverted now: all, those that an enabled rule could name, or none because no rule could act on any.
+    #[serde(default)]
+    pub diverted: Share,
     /// Names of the only rules that it meets (the container's label `moxie.rules`); null: all.
     pub rules: Option<Vec<String>>,
     /// Whether UDP to port 443 is refused.

@@ -18,13 +18,13 @@ const CONNECTS: u32 = 400;
 /// One case: what is opted in, and which port is connected to.
 struct Case {
     name: &'static str,
-    opted_in: Option<Place>,
+    opted_in: Option<(Place, &'static str)>,
     port: u16,
     rounds: Vec<f64>,
 }
 
 impl Case {
-    fn new(name: &'static str, opted_in: Option<Place>, port: u16) -> Self {
+    fn new(name: &'static str, opted_in: Option<(Place, &'static str)>, port: u16) -> Self {
         Self { name, opted_in, port, rounds: Vec::new() }
     }
 
@@ -41,9 +41,10 @@ fn main() -> Result<()> {
     let mut session = Session::start(lab.command(PYTHON, Place::Inside)?, "connects.py", &[])?;
     let mut cases = [
         Case::new("nothing attached", None, 80),
-        Case::new("attached to another cgroup", Some(Place::Outside), 80),
-        Case::new("opted in, another port", Some(Place::Inside), 9000),
-        Case::new("opted in, diverted", Some(Place::Inside), 80),
+        Case::new("attached to another cgroup", Some((Place::Outside, "observe")), 80),
+        Case::new("opted in, another port", Some((Place::Inside, "observe")), 9000),
+        Case::new("opted in, no rule", Some((Place::Inside, "rules")), 80),
+        Case::new("opted in, diverted", Some((Place::Inside, "observe")), 80),
     ];
     for _ in 0..ROUNDS {
         for case in &mut cases {
@@ -68,8 +69,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn opt_in(agent: &Agent<'_>, lab: &Lab, place: Place) -> Result<String> {
-    let reply = agent.rest().post("/api/v1/scopes", &json!({"cgroup": lab.cgroup(place)}))?;
+fn opt_in(agent: &Agent<'_>, lab: &Lab, (place, mode): (Place, &str)) -> Result<String> {
+    let reply = agent.rest().post("/api/v1/scopes", &json!({"cgroup": lab.cgroup(place), "mode": mode}))?;
     ensure!(reply.status == 201, "{reply:?}");
     moxie_tests::lab::agent::text(&reply.json()?, "id")
 }

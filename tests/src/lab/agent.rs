@@ -215,12 +215,12 @@ impl Agent<'_> {
         format!("unix:{}", self.state.join("admin.sock").display())
     }
 
-    /// Opts the lab's [`Place::Inside`] in, in mode `rules`.
+    /// Opts the lab's [`Place::Inside`] in, in mode `observe`: everything comes, whatever rules there are.
     ///
     /// # Errors
     /// The agent refused.
     pub fn opt_in(&self) -> Result<String> {
-        self.opt_in_as("rules")
+        self.opt_in_as("observe")
     }
 
     /// Opts the lab's [`Place::Inside`] in.

@@ -46,6 +46,7 @@ fn a_scope_has_exactly_one_target() {
     assert!(read(&json!({"unit": "shop", "refuse_quic": true})).is_ok());
     assert!(read(&json!({"container": "shop", "refuse_quic": null})).is_ok());
     assert!(read(&json!({"label": "team=pay"})).is_ok());
+    assert!(read(&json!({"pid": 7, "mode": "inspect", "inspect": ["a", "b"]})).is_ok());
     for (body, fields) in [
         (json!({}), vec![""]),
         (json!([]), vec![""]),
@@ -61,6 +62,13 @@ fn a_scope_has_exactly_one_target() {
         (json!({"unit": "a", "label": "b"}), vec![""]),
         (json!({"unit": "a", "refuse_quic": "yes"}), vec!["refuse_quic"]),
         (json!({"cgroup": "/a", "colour": "red"}), vec!["colour"]),
+        (json!({"pid": 7, "mode": "inspect"}), vec!["inspect"]),
+        (json!({"pid": 7, "mode": "inspect", "inspect": []}), vec!["inspect"]),
+        (json!({"pid": 7, "mode": "inspect", "inspect": "a"}), vec!["inspect"]),
+        (json!({"pid": 7, "mode": "inspect", "inspect": ["a", "b(", ""]}), vec!["inspect[1]", "inspect[2]"]),
+        (json!({"pid": 7, "mode": "observe", "inspect": ["a"]}), vec!["inspect"]),
+        (json!({"pid": 7, "mode": 4, "inspect": ["a"]}), vec!["mode"]),
+        (json!({"mode": "inspect", "inspect": ["a("]}), vec!["inspect[0]", ""]),
     ] {
         assert_eq!(wrong(&body), fields, "{body}");
     }

@@ -168,7 +168,7 @@ impl Direction {
         let mut pipe = if self.streak >= BULK { way.pipes.borrow() } else { None };
         let (inlet, space) = (pipe.as_mut(), &mut buffer);
         let look = move || way.take(inlet, space);
-        let taken = if self.is_untold { look() } else { way.from.try_io(Interest::READABLE, look) };
+        let taken = if self.is_untold { look() } else { told(way.from, look) };
         match taken.map_err(Broken::From) {
             Ok(Taken::Piped(moved)) => self.piped(moved, pipe, way),
             copied => {
@@ -240,6 +240,20 @@ impl Count<'_> {
             count.fetch_add(bytes as u64, Ordering::Relaxed);
         }
     }
+}
+
+/// Looks into a socket that the runtime calls readable. What does not fill the buffer was all there is, so the runtime is to tell of
+/// more; asking the kernel would cost another call for each message.
+fn told<'b>(from: &TcpStream, look: impl FnOnce() -> io::Result<Taken<'b>>) -> io::Result<Taken<'b>> {
+    let mut last = None;
+    let taken = from.try_io(Interest::READABLE, || match look()? {
+        Taken::Copied(bytes) if (1..MOST_HELD).contains(&bytes.len()) => {
+            last = Some(bytes);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        taken => Ok(taken),
+    });
+    last.map_or(taken, |bytes| Ok(Taken::Copied(bytes)))
 }
 
 fn unless_it_blocks<T: Default>(written: io::Result<T>) -> io::Result<T> {

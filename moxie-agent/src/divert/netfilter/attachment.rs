@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::places::{Member, Places};
 use super::table::CgroupKey;
-use crate::divert::{Attachment, DivertError, Terms};
+use crate::divert::{Attachment, DivertError, Share, Terms};
 use crate::namespace::{Namespace, NamespaceId};
 use crate::scope::cgroup;
 
@@ -49,6 +49,8 @@ struct State {
     /// And looks in a row at which no process was there.
     joined: HashMap<NamespaceId, u8>,
     obstacles: HashMap<NamespaceId, String>,
+    /// Nothing of it is diverted now: it is in no namespace's rules.
+    is_silent: bool,
     is_over: bool,
 }
 
@@ -76,6 +78,18 @@ impl Attachment for Scope {
         self.shared.leave_all_but(&there);
     }
 
+    fn divert(&self, share: Share) -> Result<(), DivertError> {
+        if share == Share::None {
+            self.shared.fall_silent();
+            return Ok(());
+        }
+        if self.shared.speak_up()? {
+            self.shared.join_all();
+            watch(&self.shared);
+        }
+        Ok(())
+    }
+
     fn obstacles(&self) -> Vec<String> {
         let (joined, mut obstacles) = {
             let state = self.shared.lock();
@@ -94,12 +108,8 @@ impl Attachment for Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.is_over = true;
-        for (namespace, _) in state.joined.drain() {
-            self.shared.places.part(namespace, self.shared.member);
-        }
-        drop(state);
+        self.shared.lock().is_over = true;
+        self.shared.fall_silent();
         self.shared.places.forget_path(&self.shared.path);
     }
 }
@@ -109,11 +119,32 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Leaves every namespace.
+    fn fall_silent(&self) {
+        let mut state = self.lock();
+        state.is_silent = true;
+        for (namespace, _) in state.joined.drain() {
+            self.places.part(namespace, self.member);
+        }
+    }
+
+    /// Is in the agent's own namespace again. False: it never left.
+    fn speak_up(&self) -> Result<bool, DivertError> {
+        let mut state = self.lock();
+        if !state.is_silent || state.is_over {
+            return Ok(false);
+        }
+        self.places.join(self.places.own(), self.member)?;
+        state.joined.insert(self.places.own(), 0);
+        state.is_silent = false;
+        Ok(true)
+    }
+
     /// Goes where the processes are.
     fn join_all(&self) -> Look {
         let mut look = Look { there: HashSet::from([self.places.own()]), has_joined: false };
         let mut state = self.lock();
-        if state.is_over {
+        if state.is_over || state.is_silent {
             return look;
         }
         let directories = cgroup::with_descendants(&self.path);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
-use super::{Naming, Prepared, Request};
+use super::{Naming, Prepared, Request, SPENT_IS_WATCHED};
 use crate::rules::spec::{MatchMode, Methods};
 use crate::rules::status::Status;
 use crate::rules::when::Unmet;
@@ -74,6 +74,12 @@ impl Prepared {
             Some(Failure::Exhausted) if has_fired() => Naming::Spent,
             Some(_) => Naming::Unnamed,
         }
+    }
+
+    /// Whether it has been spent so lately that what it answered is watched.
+    pub(super) fn is_watched(&self, now: Timestamp) -> bool {
+        let ago = now.as_millisecond() - self.rule.tally.last_hit_ms.load(Ordering::Acquire);
+        self.stand(now) == Naming::Spent && u128::try_from(ago).is_ok_and(|ago| ago < SPENT_IS_WATCHED.as_millis())
     }
 
     fn idle(&self, now: Timestamp) -> Option<Failure<'static>> {

@@ -303,3 +303,22 @@ fn a_caller_with_rules_of_its_own_meets_no_other() {
 fn request<'a>(headers: &'a HeaderMap, caller: &'a Caller) -> Request<'a> {
     Request { method: "GET", scheme: "https", authority: "a", path: "/b", query: None, headers, caller }
 }
+
+#[test]
+fn rules_are_wanted_while_one_could_act_or_what_it_did_is_watched() {
+    let at = |seconds: i64| NOW + jiff::SignedDuration::from_secs(seconds);
+    let only = |name: &str| vec![name.to_owned()];
+    for idle in [json!({"enable": false}), json!({"mock_count": 0}), json!({"expires_at": "1970-01-01T00:00:00Z"})] {
+        let mut rule = json!({"url": "a/.*"});
+        rule.as_object_mut().expect("an object").extend(idle.as_object().expect("an object").clone());
+        assert!(!set(&[rule]).is_wanted(None, at(1)), "{idle}");
+    }
+    assert!(!set(&[]).is_wanted(None, NOW));
+    let set = set(&[json!({"url": "a/.*", "name": "slow", "mock_count": 1})]);
+    assert!(set.is_wanted(None, NOW) && set.is_wanted(Some(&only("slow")), NOW));
+    assert!(!set.is_wanted(Some(&only("busy")), NOW) && !set.is_wanted(Some(&[]), NOW));
+    let fired = ask("GET", "a/b", |request| set.decide(request, at(100)));
+    assert!(fired.is_some());
+    assert!(set.is_wanted(None, at(100)) && set.is_wanted(None, at(699)), "what follows the last one is watched");
+    assert!(!set.is_wanted(None, at(700)));
+}

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 
 use super::table::Table;
+use crate::rules::HostList;
 use crate::scope::cgroup::{self, Hierarchy};
 use crate::scope::container::{Container, Known};
 use crate::scope::lock;
@@ -157,6 +158,7 @@ impl Entry {
                     mode: container.and_then(Container::mode).unwrap_or(self.spec.mode),
                     rules: container.and_then(|container| Some(container.rules()?.to_vec())),
                     container: container.map(ContainerMatch::of),
+                    diverted: place.share(),
                     refuse_quic: place.terms.refuse_quic,
                     quic_refused,
                     obstacles,
@@ -167,6 +169,7 @@ impl Entry {
             id: self.id.clone(),
             target: self.spec.target.clone(),
             mode: self.spec.mode,
+            inspect: self.spec.inspect.sources(),
             refuse_quic: self.spec.refuse_quic,
             path: matches.first().map(|first| first.cgroup.clone()),
             matches,
@@ -185,9 +188,11 @@ impl Entry {
         }
     }
 
-    /// The mode it was asked for with.
-    pub(super) fn mode(&self) -> Mode {
-        self.spec.mode
+    /// The hosts that a caller of it has inspected: those of its container's labels, where they say so, else its own.
+    pub(super) fn inspect(&self, container: Option<&Container>) -> Option<Arc<HostList>> {
+        let mode = container.and_then(Container::mode).unwrap_or(self.spec.mode);
+        let hosts = || container.and_then(Container::inspect).unwrap_or_else(|| Arc::clone(&self.spec.inspect));
+        (mode == Mode::Inspect).then(hosts).filter(|hosts| !hosts.is_empty())
     }
 }
 

@@ -1,10 +1,13 @@
 //! Scopes that go from one agent to the next: those that the store does not know, since they end with their processes.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 use super::{Admission, Mode, Scope, ScopeError, ScopeId, ScopeSpec, Scopes, Target};
+use crate::rules::HostList;
 use crate::scope::container::Container;
 use crate::scope::process::{Moved, ProcessTree};
 
@@ -14,6 +17,8 @@ pub struct HandedTree {
     id: ScopeId,
     pid: u32,
     mode: Mode,
+    #[serde(default)]
+    inspect: Vec<String>,
     refuse_quic: Option<bool>,
     created_at: Timestamp,
     moved: Moved,
@@ -46,7 +51,9 @@ impl Scopes {
             let Target::Pid(pid) = entry.spec.target else { return None };
             let moved = entry.tree(|tree| tree.moved().clone())?;
             let (id, created_at) = (entry.id.clone(), entry.created_at);
-            Some(HandedTree { id, pid, mode: entry.spec.mode, refuse_quic: entry.spec.refuse_quic, created_at, moved })
+            let ScopeSpec { mode, refuse_quic, .. } = entry.spec;
+            let inspect = entry.spec.inspect.sources();
+            Some(HandedTree { id, pid, mode, inspect, refuse_quic, created_at, moved })
         });
         handed.collect()
     }
@@ -56,8 +63,10 @@ impl Scopes {
     /// # Errors
     /// As for [`Scopes::restore`].
     pub fn receive(&self, handed: HandedTree) -> Result<Scope, ScopeError> {
-        let HandedTree { id, pid, mode, refuse_quic, created_at, moved } = handed;
-        let spec = ScopeSpec { mode, refuse_quic, ..ScopeSpec::of(Target::Pid(pid)) };
+        let HandedTree { id, pid, mode, inspect, refuse_quic, created_at, moved } = handed;
+        // They were read by the agent that hands them over.
+        let inspect = Arc::new(HostList::parse(&inspect).unwrap_or_default());
+        let spec = ScopeSpec { mode, inspect, refuse_quic, ..ScopeSpec::of(Target::Pid(pid)) };
         let entry = Entry::of(spec, id, created_at, None);
         entry.holds(ProcessTree::receive(moved));
         self.admit(entry, Admission::Restored).map(|(scope, _)| scope)

@@ -109,15 +109,20 @@ impl Scopes {
 
     fn existing(&self, existing: &Entry, asked: &Entry, table: &Table) -> Result<(Scope, bool), ScopeError> {
         let (there, asked) = (&existing.spec, &asked.spec);
-        if there.mode != asked.mode || there.refuse_quic != asked.refuse_quic {
+        if there.mode != asked.mode || there.refuse_quic != asked.refuse_quic || there.inspect != asked.inspect {
+            let hosts = if there.inspect == asked.inspect {
+                String::new()
+            } else {
+                format!(" for the hosts {}", there.inspect.sources().join(" "))
+            };
             let quic = match there.refuse_quic {
                 _ if there.refuse_quic == asked.refuse_quic => "",
                 Some(true) => " and UDP to port 443 refused",
                 Some(false) => " and UDP to port 443 let through",
                 None => " and UDP to port 443 treated as the configuration says",
             };
-            let (target, id, mode) = (there.target.clone(), existing.id.clone(), existing.mode());
-            return Err(ScopeError::OtherTerms { target, id, mode, quic });
+            let (target, id, mode) = (there.target.clone(), existing.id.clone(), there.mode);
+            return Err(ScopeError::OtherTerms { target, id, mode, hosts, quic });
         }
         Ok((existing.scope(table, &self.surroundings()), false))
     }
@@ -137,6 +142,7 @@ impl Scopes {
         }
         gone.iter().for_each(|place| place.leave());
         self.table.store(Arc::new(Table { entries, places }));
+        self.weigh();
     }
 
     /// Makes `entries` the scopes in force, and puts on path what they match: among `seen`, and among what is on path already.
@@ -175,6 +181,7 @@ impl Scopes {
             place.leave();
         }
         self.table.store(Arc::new(Table { entries, places }));
+        self.weigh();
         failures
     }
 

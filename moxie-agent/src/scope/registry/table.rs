@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::super::demand::Scale;
 use super::super::place::Place;
-use super::entry::Entry;
+use super::entry::{Entry, Surroundings};
+use crate::divert::Share;
 use crate::scope::ScopeId;
+use crate::scope::container::Container;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -27,6 +30,18 @@ impl Table {
 
     pub(super) fn has_place_of(&self, scope: &ScopeId) -> bool {
         self.places.iter().any(|place| place.owners.contains(scope))
+    }
+
+    /// How much of a place has to come: all of it where one of its scopes wants that, else what rules could act on.
+    pub(super) fn share_of(&self, place: &Place, around: &Surroundings, scale: &Scale) -> Share {
+        let container = around.container(&place.path);
+        let container = container.as_deref();
+        let of_its_own = container.and_then(Container::mode);
+        let mut owners = place.owners.iter().filter_map(|id| self.entry(id));
+        if owners.any(|entry| of_its_own.unwrap_or(entry.spec.mode).wants_all()) {
+            return Share::All;
+        }
+        scale.for_rules(container.and_then(Container::rules).as_deref())
     }
 
     /// The scope of the innermost place around a cgroup.

@@ -101,9 +101,10 @@ async fn an_urgent_byte_is_passed_on_in_its_place() {
             write(&mut client, &before).await;
             write(&mut client, b"abc").await;
             assert_eq!(SockRef::from(&client).send_out_of_band(b"!").unwrap(), 1);
+            write(&mut client, b"def").await;
         };
-        let (_, heard) = tokio::join!(said, soon("the urgent byte", read(&mut server, bulk + 4)));
-        assert!(heard.starts_with(&before) && heard.ends_with(b"abc!"));
+        let (_, heard) = tokio::join!(said, soon("the urgent byte", read(&mut server, bulk + 7)));
+        assert!(heard.starts_with(&before) && heard.ends_with(b"abc!def"));
         drop((client, server));
         drop(relay.unwrap().end().await);
     }

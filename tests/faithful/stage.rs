@@ -1,0 +1,224 @@
+//! Where a script is played: directly, or with a whole agent of this process between the two ends.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use moxie_agent::app::{AdminDoors, App, Options};
+use moxie_agent::clock::Clock;
+use moxie_agent::config::{self, Flags};
+use moxie_agent::divert::{Attachment, Divert, DivertError, Listening, Origin, Terms};
+use moxie_agent::journal::{Connection, Filter};
+use moxie_agent::namespace::Namespace;
+use moxie_agent::paths::StateDir;
+use rustls::{ClientConfig, ServerConfig};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+use crate::play::BOUND;
+use crate::secret::{self, Roots};
+
+/// How near an agent comes to a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tier {
+    /// Nothing stands between the ends.
+    Direct,
+    /// The agent carries the bytes: no rule names the host.
+    Passed,
+    /// A rule names the host and fires for none of these requests.
+    Interpreted,
+    /// A rule fires.
+    Fired,
+}
+
+impl Tier {
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Passed => "passed",
+            Self::Interpreted => "interpreted",
+            Self::Fired => "fired",
+        }
+    }
+}
+
+/// Where each client, by its address, wants to go.
+type Destinations = Arc<Mutex<HashMap<SocketAddr, SocketAddr>>>;
+
+/// A way on path that was told beforehand where each client wants to go.
+#[derive(Debug)]
+struct Told {
+    door: SocketAddr,
+    listener: Mutex<Option<OwnedFd>>,
+    destinations: Destinations,
+    enabled: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Nothing;
+
+impl Attachment for Nothing {}
+
+#[async_trait]
+impl Divert for Told {
+    fn name(&self) -> &'static str {
+        "told"
+    }
+
+    fn attach(&self, _: &Path, _: Terms) -> Result<Box<dyn Attachment>, DivertError> {
+        Ok(Box::new(Nothing))
+    }
+
+    async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
+        let client = accepted.peer_addr().ok();
+        let destination = client.and_then(|client| self.destinations.lock().unwrap().get(&client).copied());
+        Ok(destination.map(|destination| Origin::to(destination, Arc::clone(namespace))))
+    }
+
+    fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>> {
+        let (sender, receiver) = unbounded_channel();
+        let socket = self.listener.lock().unwrap().take()?;
+        let namespace = Namespace::own().unwrap();
+        sender.send(Listening { socket, namespace, closing: CancellationToken::new() }).unwrap();
+        Some(receiver)
+    }
+
+    fn listener_addresses(&self) -> Vec<SocketAddr> {
+        vec![self.door]
+    }
+
+    fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
+        self.enabled.store(enabled, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    fn beat(&self) {}
+
+    fn dial_mark(&self) -> Option<u32> {
+        None
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+/// What the bounds of the sniffing stage come to here: a script that stops in a head waits for them.
+const CONFIG: &str = "[sniff]\nfirst_byte = \"20ms\"\ntimeout = \"2s\"\n";
+
+/// An agent.
+struct Agent {
+    app: App,
+    door: SocketAddr,
+    destinations: Destinations,
+    _state: TempDir,
+}
+
+impl Agent {
+    async fn start(roots: &Path, rules: &[Value]) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let door = listener.local_addr().unwrap();
+        let destinations = Destinations::default();
+        let listener = Mutex::new(Some(listener.into()));
+        let divert = Told { door, listener, destinations: Arc::clone(&destinations), enabled: true.into() };
+        let state = tempfile::tempdir().unwrap();
+        let flags = Flags { upstream_ca: vec![roots.to_path_buf()], ..Flags::default() };
+        let options = Options {
+            config: config::read(CONFIG, |_| None, &flags).unwrap(),
+            state: StateDir::locate(Some(state.path()), |_| None),
+            store: "sqlite::memory:".into(),
+            admin: AdminDoors::Closed,
+            clock: Clock::system(),
+        };
+        let app = App::start_on(Arc::new(divert), options).await.unwrap();
+        for rule in rules {
+            app.rules.create(rule).await.unwrap();
+        }
+        Self { app, door, destinations, _state: state }
+    }
+}
+
+/// Every tier's agent, and the certificates of both ends.
+pub struct Stage {
+    roots: Roots,
+    /// As [`Tier::Passed`], [`Tier::Interpreted`] and [`Tier::Fired`].
+    agents: [Agent; 3],
+}
+
+impl Stage {
+    /// A stage whose agents have these rules: none that names a host of `domain`, some that fire for nothing, and those that fire.
+    pub async fn set(domain: &str, fired: &[Value]) -> Self {
+        let roots = Roots::new();
+        let file = roots.file();
+        let named = serde_json::json!({"url": format!(r"[a-z0-9-]+\.{}(:\d+)?/never-asked-for", regex(domain)), "status_code": 418});
+        let unnamed = serde_json::json!({"url": "elsewhere.test/.*", "status_code": 418});
+        let agents = [
+            Agent::start(&file, &[unnamed]).await,
+            Agent::start(&file, std::slice::from_ref(&named)).await,
+            Agent::start(&file, fired).await,
+        ];
+        Self { roots, agents }
+    }
+
+    fn agent(&self, tier: Tier) -> Option<&Agent> {
+        match tier {
+            Tier::Direct => None,
+            Tier::Passed => Some(&self.agents[0]),
+            Tier::Interpreted => Some(&self.agents[1]),
+            Tier::Fired => Some(&self.agents[2]),
+        }
+    }
+
+    /// What the origin's side of TLS is set up with.
+    pub fn server(&self, domain: &str, alpn: &[&str]) -> Arc<ServerConfig> {
+        self.roots.server(&format!("*.{domain}"), alpn)
+    }
+
+    /// What the client's side is, which trusts the origin's authority and the tier's.
+    pub fn client(&self, tier: Tier, alpn: &[&str]) -> Arc<ClientConfig> {
+        let own = self.agent(tier).map(|agent| agent.app.authority_pem.clone());
+        let pems: Vec<String> = [self.roots.pem()].into_iter().chain(own).collect();
+        secret::client(&pems.iter().map(String::as_str).collect::<Vec<_>>(), alpn)
+    }
+
+    /// Connects a client that wants to go to `destination`.
+    pub async fn connect(&self, tier: Tier, destination: SocketAddr) -> std::io::Result<TcpStream> {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let Some(agent) = self.agent(tier) else { return socket.connect(destination).await };
+        agent.destinations.lock().unwrap().insert(socket.local_addr()?, destination);
+        socket.connect(agent.door).await
+    }
+
+    /// The record of the one connection to `destination`, once it is written.
+    pub async fn record(&self, tier: Tier, destination: SocketAddr) -> Option<Connection> {
+        let agent = self.agent(tier)?;
+        let wanted = destination.to_string();
+        let deadline = tokio::time::Instant::now() + BOUND;
+        loop {
+            let filter = Filter { contains: Some(wanted.clone()), ..Filter::default() };
+            let records = agent.app.journal.connections(&filter).items;
+            let found = records.into_iter().find(|record| record.original_dst.as_deref() == Some(&*wanted));
+            if found.is_some() || tokio::time::Instant::now() > deadline {
+                return found;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn regex(text: &str) -> String {
+    text.replace('.', r"\.")
+}
