@@ -14,7 +14,7 @@ mod exchange;
 mod facts;
 mod lane;
 mod requests;
-mod wire;
+pub(in crate::datapath) mod wire;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

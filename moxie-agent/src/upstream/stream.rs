@@ -66,6 +66,15 @@ impl Way {
 }
 
 impl Stream {
+    /// Whether HTTP/2 may be spoken on it: in the clear as its client does, inside TLS as its destination has chosen.
+    #[must_use]
+    pub fn takes_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
