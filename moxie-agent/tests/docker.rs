@@ -15,7 +15,6 @@ mod evidence;
 #[path = "kernel/lab.rs"]
 mod lab;
 
-use moxie_agent::divert::Divert as _;
 use moxie_agent::divert::ebpf::EbpfOptions;
 
 use daemon::Daemon;

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::ahead::Ahead;
 use super::dial::Upstream;
 use super::link::LinkError;
 use super::probe::{Ready, TlsTarget};
@@ -28,19 +29,15 @@ pub enum Stream {
 pub struct Way {
     origin: Origin,
     tls: Option<TlsTarget>,
-    dialled: Option<TcpStream>,
+    dialled: Option<Ahead>,
 }
 
 impl Way {
     /// The way to `origin`, inside TLS if `tls` is given, and the connection that can be used at once if `ready` holds one.
     #[must_use]
     pub fn new(origin: Origin, tls: Option<TlsTarget>, ready: Ready) -> (Self, Option<Stream>) {
-        let (dialled, stream) = match (&tls, ready) {
-            (None, Ready { plain, .. }) => (None, plain.map(Stream::Plain)),
-            (Some(_), Ready { tls: Some(stream), plain }) => (plain, Some(Stream::Tls(Box::new(stream)))),
-            (Some(_), Ready { tls: None, plain }) => (plain, None),
-        };
-        (Self { origin, tls, dialled }, stream)
+        let stream = ready.tls.map(|stream| Stream::Tls(Box::new(stream)));
+        (Self { origin, tls, dialled: ready.plain }, stream)
     }
 
     /// Opens the connection.
@@ -50,7 +47,7 @@ impl Way {
     pub async fn open(&mut self, upstream: &Upstream) -> Result<Stream, LinkError> {
         let dialled = self.dialled.take();
         match (&self.tls, dialled) {
-            (None, Some(stream)) => Ok(Stream::Plain(stream)),
+            (None, Some(ahead)) => ahead.stream().await.map(Stream::Plain).map_err(LinkError::Dial),
             (None, None) => upstream.dial(&self.origin).await.map(Stream::Plain).map_err(LinkError::Dial),
             (Some(target), dialled) => {
                 let stream = upstream.connect(target, &self.origin, dialled).await.map_err(LinkError::Tls)?;

@@ -81,7 +81,7 @@ fn pypi(venv: &Path) -> Result<()> {
     let mut create = program("/usr/bin/python3");
     create.args(["-m", "venv"]).arg(venv);
     command::show(create).context("Debian has it in python3-venv: cargo xtask setup")?;
-    let mut pip = program(&venv.join("bin/pip").to_string_lossy());
+    let mut pip = program(venv.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(PYPI);
     command::show(pip)
 }
