@@ -5,6 +5,10 @@
 
 mod agent;
 mod clear;
+mod floods;
+mod frames;
+mod grpc;
+mod http2;
 mod late;
 mod origin;
 mod relay;

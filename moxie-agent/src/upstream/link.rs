@@ -40,6 +40,9 @@ pub enum LinkError {
     /// It broke off, or does not speak HTTP as it should.
     #[error("the destination broke off")]
     Http(#[source] hyper::Error),
+    /// It has chosen another protocol than the one that was offered to the client in its name.
+    #[error("the destination does not speak HTTP/2 any more")]
+    NotHttp2,
 }
 
 impl LinkError {
@@ -49,7 +52,7 @@ impl LinkError {
         match self {
             Self::Dial(_) | Self::Tls(ConnectError::Dial(_)) => ExchangeError::UpstreamUnreachable,
             Self::Tls(ConnectError::Handshake(_)) => ExchangeError::UpstreamUntrusted,
-            Self::Http(_) => ExchangeError::UpstreamBroke,
+            Self::Http(_) | Self::NotHttp2 => ExchangeError::UpstreamBroke,
         }
     }
 }
