@@ -131,17 +131,16 @@ async fn what_no_rule_answers_passes_octet_for_octet() {
     ]
     .concat();
     let window = frame(WINDOW_UPDATE, 0, 0, &[0, 1, 0, 0]);
-    let values = [(1, 1 << 20), (3, 10), (4, 100_000), (5, 1 << 20), (0xabcd, 5)];
+    let values = [(1, 1 << 20), (3, 10), (4, 100_000), (5, (1 << 24) - 1), (0xabcd, 5)];
     let mut client = Wire::client(&agent, &values, &[&window[..], &request].concat()).await;
     let mut origin = accept(&listener).await;
     // But for what the agent itself could not hold.
-    let cut = settings(&[(1, 65_536), (3, 10), (4, 100_000), (5, 65_536), (0xabcd, 5)]);
+    let cut = settings(&[(1, 65_536), (3, 10), (4, 100_000), (5, 1 << 20), (0xabcd, 5)]);
     origin.expect(&[PREFACE, &cut, &window, &request].concat(), "the request").await;
-    client.expect(&[settings(&[]), frame(SETTINGS, END, 0, &[])].concat(), "the agent's own SETTINGS").await;
-    client.send(&frame(SETTINGS, END, 0, &[])).await;
 
     let answer = [
         settings(&[(3, 100), (8, 1)]),
+        frame(SETTINGS, END, 0, &[]),
         frame(WINDOW_UPDATE, 0, 7, &[0, 0, 4, 0]),
         frame(HEADERS, END_HEADERS, 7, &block(&[(":status", "103"), ("link", "</a>")])),
         frame(HEADERS, END_HEADERS, 7, &[vec![0x88], literal(0x40, "x-c", "1"), vec![0xbe]].concat()),
@@ -153,7 +152,7 @@ async fn what_no_rule_answers_passes_octet_for_octet() {
         frame(GOAWAY, 0, 0, &[&[0, 0, 0, 7, 0, 0, 0x5e, 0xed][..], b"why"].concat()),
     ]
     .concat();
-    origin.send(&[frame(SETTINGS, END, 0, &[]), answer.clone()].concat()).await;
+    origin.send(&answer).await;
     client.expect(&answer, "the answer").await;
 
     let more = [

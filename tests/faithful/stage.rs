@@ -116,7 +116,7 @@ impl Divert for Told {
 }
 
 /// What the bounds of the sniffing stage come to here: a script that stops in a head waits for them.
-const CONFIG: &str = "[sniff]\nfirst_byte = \"20ms\"\ntimeout = \"2s\"\n";
+const CONFIG: &str = "[sniff]\nfirst_byte = \"20ms\"\ntimeout = \"4s\"\n";
 
 /// An agent.
 struct Agent {

@@ -21,12 +21,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use h2::Reason;
 
-use crate::datapath::act::Error;
 use super::block::Direction;
 use super::frame::{self, Frame, flag, kind, put};
 use super::settings::Settings;
 use super::side::{ENOUGH, Input, Side, TOO_MUCH};
 use super::stream::{Said, Stream as Open};
+use crate::datapath::act::Error;
 use crate::datapath::act::delay;
 use crate::datapath::exchange::party::Party;
 use crate::datapath::http1::wire::Wire;
@@ -34,6 +34,8 @@ use crate::upstream::{LinkError, Stream, Way};
 
 /// How long a client is kept without a word where the destination may have one for it.
 const INTRODUCTION: Duration = Duration::from_millis(100);
+/// How long a client's first request is waited for, before the client is taken for one that waits for SETTINGS.
+const FIRST_REQUEST: Duration = Duration::from_millis(10);
 /// How many streams may be open. No client has so many, and each costs memory.
 const MAX_STREAMS: usize = 10_000;
 /// How many octets may wait for delays of rules, over all streams.
@@ -136,8 +138,10 @@ pub(super) struct Relay<'p, W> {
     origin_owes: VecDeque<Agreed>,
     /// Whether the client has been sent SETTINGS.
     introduced: bool,
-    /// How many SETTINGS of the client's are to be answered once it has.
+    /// How many SETTINGS of the client's are to be answered, by the destination if it is spoken to before the agent has to be.
     agreed: u32,
+    /// Whether the agent has spoken for itself.
+    is_on_its_own: bool,
     /// Largest stream that the client has opened.
     newest: u32,
     /// Largest stream that the destination has seen.
@@ -179,6 +183,7 @@ impl<'p, W: Wire> Relay<'p, W> {
             origin_owes: VecDeque::new(),
             introduced: false,
             agreed: 0,
+            is_on_its_own: false,
             newest: 0,
             newest_forwarded: 0,
             unseen: VecDeque::new(),
@@ -302,17 +307,16 @@ impl<'p, W: Wire> Relay<'p, W> {
     }
 
     fn greeted_by_client(&mut self) {
-        if matches!(self.reach, Reach::Ready) {
-            self.set_alarm(Alarm::Introduction, INTRODUCTION);
-        } else {
-            self.introduce();
-        }
+        let within = if matches!(self.reach, Reach::Ready) { INTRODUCTION } else { FIRST_REQUEST };
+        self.set_alarm(Alarm::Introduction, within);
     }
 
     fn due(&mut self, alarm: Alarm, waited: Duration) -> Result<(), Stop> {
         match alarm {
             Alarm::Delay(stream) => self.delay_over(stream, waited),
-            Alarm::Introduction => self.introduce(),
+            Alarm::Introduction if matches!(self.reach, Reach::Away | Reach::Ready) => self.introduce(),
+            // The client has asked, so it waits for no SETTINGS.
+            Alarm::Introduction => {}
             Alarm::Linger if self.streams.is_empty() => return Err(Stop::Over(Ok(()))),
             Alarm::Linger => self.linger(),
         }
@@ -323,17 +327,14 @@ impl<'p, W: Wire> Relay<'p, W> {
         self.alarms.push(Box::pin(async move { (alarm, delay::wait(after).await) }));
     }
 
-    /// The agent's own SETTINGS, where the destination's are not there in time: they say what holds without any.
+    /// The agent speaks for itself. Where the destination has not spoken it begins with SETTINGS that say what holds without any.
     fn introduce(&mut self) {
+        self.is_on_its_own = true;
         if !self.introduced {
             self.introduced = true;
             put(&mut self.client.out, kind::SETTINGS, 0, 0, &[]);
             self.client_owes.push_back(Agreed::WithAgent);
-            self.agree();
         }
-    }
-
-    fn agree(&mut self) {
         for _ in 0..std::mem::take(&mut self.agreed) {
             put(&mut self.client.out, kind::SETTINGS, flag::ACK, 0, &[]);
         }
@@ -365,7 +366,9 @@ impl<'p, W: Wire> Relay<'p, W> {
     fn greet(&mut self) {
         let mut greeting = BytesMut::from(frame::PREFACE);
         put(&mut greeting, kind::SETTINGS, 0, 0, &self.settings.of_client());
-        self.origin_owes.push_front(Agreed::WithAgent);
+        let for_whom = if self.agreed > 0 { Agreed::WithOtherSide } else { Agreed::WithAgent };
+        self.agreed = self.agreed.saturating_sub(1);
+        self.origin_owes.push_front(for_whom);
         frame::put_window(&mut greeting, 0, self.answers.credit.new_sender());
         greeting.unsplit(std::mem::take(&mut self.origin.out));
         self.origin.out = greeting;
@@ -401,7 +404,13 @@ impl<'p, W: Wire> Relay<'p, W> {
     }
 
     fn pass_down(&mut self, frame: &Frame) {
-        self.to_client().extend_from_slice(&frame.raw);
+        self.from_origin().extend_from_slice(&frame.raw);
+    }
+
+    /// Where words of the destination's to the client go.
+    fn from_origin(&mut self) -> &mut BytesMut {
+        self.introduced = true;
+        &mut self.client.out
     }
 
     /// Whether the destination knows a stream of the client's that is not open here any more.
@@ -420,7 +429,9 @@ impl<'p, W: Wire> Relay<'p, W> {
     /// What the client has sent went nowhere, so it may send as much again.
     fn drop_of_client(&mut self, octets: i64) {
         let more = self.requests.credit.dropped(octets);
-        frame::put_window(self.to_client(), 0, more);
+        if more > 0 {
+            frame::put_window(self.to_client(), 0, more);
+        }
     }
 
     fn drop_of_origin(&mut self, octets: i64) {

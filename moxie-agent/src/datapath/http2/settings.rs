@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn settings_pass_but_for_what_the_relay_could_not_hold() {
-        let set = [(1, 1 << 20), (2, 0), (3, 7), (4, 1 << 20), (5, 1 << 20), (8, 1), (0xabcd, 5)];
-        let cut = [(1, 65_536), (2, 0), (3, 7), (4, 1 << 20), (5, 65_536), (8, 1), (0xabcd, 5)];
+        let set = [(1, 1 << 20), (2, 0), (3, 7), (4, 1 << 20), (5, (1 << 24) - 1), (8, 1), (0xabcd, 5)];
+        let cut = [(1, 65_536), (2, 0), (3, 7), (4, 1 << 20), (5, 1 << 20), (8, 1), (0xabcd, 5)];
         assert_eq!(passed_on(&payload(&set)), payload(&cut));
         let small = [(1, 0), (5, 16_384), (5, 1 << 24)];
         assert_eq!(passed_on(&payload(&small)), payload(&small));

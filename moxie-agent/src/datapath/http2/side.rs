@@ -11,7 +11,7 @@ use super::frame::{Frame, HEAD, Head, PREFACE};
 use crate::datapath::http1::wire::Wire;
 
 /// Largest payload that a frame may have here; what either side offers the other is cut to this.
-pub(super) const MAX_PAYLOAD: usize = 64 * 1024;
+pub(super) const MAX_PAYLOAD: usize = 1024 * 1024;
 /// How much may wait for a side before the other is read no further.
 pub(super) const ENOUGH: usize = 64 * 1024;
 /// How much may wait for a side before it is itself read no further: the agent's own answers to what it says.
@@ -236,7 +236,9 @@ impl<W: Wire> Side<W> {
 
     /// Whether everything has gone, and the end too where it was due.
     pub(super) fn is_through(&self) -> bool {
-        self.is_deaf || self.io.is_none() || (self.out.is_empty() && !self.flush_due && matches!(self.shutdown, Shutdown::No | Shutdown::Done))
+        self.is_deaf
+            || self.io.is_none()
+            || (self.out.is_empty() && !self.flush_due && matches!(self.shutdown, Shutdown::No | Shutdown::Done))
     }
 
     /// Whether its end has come and was told.

@@ -278,9 +278,8 @@ impl<W: Wire> Relay<'_, W> {
                 self.origin_owes.push_back(Agreed::WithOtherSide);
                 put(&mut self.origin.out, kind::SETTINGS, 0, 0, &settings::passed_on(&payload));
             }
-            // The destination's SETTINGS are to come first.
-            Reach::Ready if !self.introduced => self.agreed += 1,
-            _ => put(self.to_client(), kind::SETTINGS, flag::ACK, 0, &[]),
+            _ if self.is_on_its_own => put(self.to_client(), kind::SETTINGS, flag::ACK, 0, &[]),
+            _ => self.agreed += 1,
         }
         Ok(())
     }

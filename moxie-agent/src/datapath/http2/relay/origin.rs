@@ -70,7 +70,7 @@ impl<W: Wire> Relay<'_, W> {
             }
             Some(_) | None => {}
         }
-        self.introduce();
+        self.introduced = true;
         self.answers.put(block, &fields.list, &mut self.client.out);
         self.settle(id);
         Ok(())
@@ -245,10 +245,8 @@ impl<W: Wire> Relay<'_, W> {
             return Err(Reason::ENHANCE_YOUR_CALM);
         }
         self.settings.origin_sets(&payload);
-        self.introduced = true;
-        put(&mut self.client.out, kind::SETTINGS, 0, 0, &settings::passed_on(&payload));
+        put(self.from_origin(), kind::SETTINGS, 0, 0, &settings::passed_on(&payload));
         self.client_owes.push_back(Agreed::WithOtherSide);
-        self.agree();
         Ok(())
     }
 
@@ -256,7 +254,7 @@ impl<W: Wire> Relay<'_, W> {
         let more = i64::from(frame.word().ok_or(Reason::FRAME_SIZE_ERROR)? & 0x7fff_ffff);
         if frame.head.stream == 0 {
             let more = self.requests.credit.grant(more);
-            frame::put_window(self.to_client(), 0, more);
+            frame::put_window(self.from_origin(), 0, more);
         } else {
             self.pass_down(frame);
         }
