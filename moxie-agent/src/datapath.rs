@@ -8,6 +8,7 @@ pub mod exchange;
 mod http1;
 mod http2;
 pub mod learned;
+pub mod load;
 pub mod original_dst;
 pub mod record;
 pub mod relay;
@@ -31,6 +32,7 @@ use crate::upstream::Upstream;
 use accept::Accepted;
 use decide::Verdict;
 use learned::Learned;
+use load::Load;
 use relay::Pipes;
 
 /// What every connection may use.
@@ -52,6 +54,8 @@ pub struct Context {
     pub leaves: LeafCache,
     /// The destination's side.
     pub upstream: Upstream,
+    /// How much there is to do, and whether more is taken.
+    pub load: Arc<Load>,
     /// What bytes in bulk pass through.
     pub pipes: Pipes,
     /// What earlier connections have taught.

@@ -60,6 +60,10 @@ const PACKAGES: &[Package] = &[
     unless("depmod", "kmod"),
     unless("nft", "nftables"),
     package("busybox-static"),
+    // What hostile HTTP/1 is held against, besides node and go.
+    unless("nginx", "nginx-light"),
+    unless("haproxy", "haproxy"),
+    package("python3-h11"),
     // A booted systemd, and the package on it.
     unless("dockerd", "docker.io"),
     unless("debootstrap", "debootstrap"),

@@ -36,8 +36,16 @@ impl Way {
     /// The way to `origin`, inside TLS if `tls` is given, and the connection that can be used at once if `ready` holds one.
     #[must_use]
     pub fn new(origin: Origin, tls: Option<TlsTarget>, ready: Ready) -> (Self, Option<Stream>) {
-        let stream = ready.tls.map(|stream| Stream::Tls(Box::new(stream)));
-        (Self { origin, tls, dialled: ready.plain }, stream)
+        let (dialled, stream) = match (&tls, ready) {
+            (None, Ready { plain: None, .. }) => (None, None),
+            (None, Ready { plain: Some(ahead), .. }) => match ahead.standing() {
+                Ok(stream) => (None, Some(Stream::Plain(stream))),
+                Err(underway) => (Some(underway), None),
+            },
+            (Some(_), Ready { tls: Some(stream), plain }) => (plain, Some(Stream::Tls(Box::new(stream)))),
+            (Some(_), Ready { tls: None, plain }) => (plain, None),
+        };
+        (Self { origin, tls, dialled }, stream)
     }
 
     /// Opens the connection.

@@ -109,6 +109,10 @@ impl Options {
 fn main() -> Result<()> {
     let mut options = Options::parse();
     options.descriptors = allow_descriptors()?;
+    // What runs in the lab's own view of the file system does not start where this does.
+    for path in [&mut options.load, &mut options.peers] {
+        *path = path.canonicalize().with_context(|| format!("there is no {}", path.display()))?;
+    }
     for kind in Kind::ALL {
         if options.find(kind.program()).is_none() {
             println!("bench: without {}: it is not installed", kind.name());
@@ -167,6 +171,9 @@ fn show(new: Vec<Row>, rows: &mut Vec<Row>) {
         println!("{} {}", row.id, row.title);
         for (name, text) in &row.cells {
             println!("    {name:<20} {text}");
+        }
+        for failure in row.failures() {
+            println!("    {failure}");
         }
         rows.push(row);
     }

@@ -78,7 +78,7 @@ pub(crate) fn outcomes(targets: &[Target<'_>]) -> Vec<Outcome> {
 /// Makes every run: the targets in turn, in the opposite order every second time. One that fails is left out from then on.
 pub(crate) fn run(targets: &[Target<'_>], outcomes: &mut [Outcome], errand: Errand, options: &Options) {
     // Disturbed runs are made again, but not for ever: a machine that is never quiet is told of in the table.
-    let mut again = targets.len() * AGAIN;
+    let mut again = targets.len();
     for repeat in 0..options.repeats() {
         let mut pairs: Vec<_> = targets.iter().zip(outcomes.iter_mut()).collect();
         if repeat % 2 == 1 {
