@@ -112,6 +112,9 @@ pub enum Doubt {
     /// A name that is no token.
     #[error("a header's name is no token")]
     OddName,
+    /// HTTP/1.1 without a Host, and no CONNECT: a request for nobody (RFC 9112 section 3.2).
+    #[error("there is no Host")]
+    NoHost,
     /// Host more than once.
     #[error("there is more than one Host")]
     SeveralHosts,
@@ -169,6 +172,9 @@ pub enum Doubt {
     /// Bytes after a message that was to be the connection's last.
     #[error("more came after a message that ends the connection")]
     AfterLast,
+    /// A final answer came while the client still waited for leave to send its body: it may send it, or another request.
+    #[error("the body was refused before it was sent, so what follows may be the body or another request")]
+    BodyRefused,
     /// Bytes after a request that may change the protocol, before its answer.
     #[error("more came before it was known whether the protocol changes")]
     BeforeSwitch,
@@ -195,6 +201,7 @@ impl Doubt {
             Self::NoColon => "no_colon",
             Self::EmptyName => "empty_name",
             Self::OddName => "odd_name",
+            Self::NoHost => "no_host",
             Self::SeveralHosts => "several_hosts",
             Self::OddHost => "odd_host",
             Self::HostDiffers => "host_differs",
@@ -214,6 +221,7 @@ impl Doubt {
             Self::TrailersTooLong => "trailers_too_long",
             Self::Unasked => "unasked",
             Self::AfterLast => "after_last",
+            Self::BodyRefused => "body_refused",
             Self::BeforeSwitch => "before_switch",
         }
     }

@@ -20,7 +20,7 @@ pub mod handover;
 pub mod http1;
 pub mod journal;
 pub mod namespace;
-mod netlink;
+pub mod netlink;
 pub mod paths;
 pub mod peek;
 pub mod rulebook;

@@ -50,7 +50,7 @@ pub(crate) struct Netlink {
 
 /// What the kernel answered to one message of a request.
 #[derive(Debug)]
-pub(crate) enum Answer<'a> {
+pub enum Answer<'a> {
     /// It was done.
     Acknowledged,
     /// The dump is whole.
@@ -203,8 +203,8 @@ impl Request {
     }
 }
 
-/// The messages of one datagram.
-fn messages(mut datagram: &[u8], take: &mut impl FnMut(u32, Answer<'_>)) {
+/// Hands each message of one datagram to `take`, with the number of the message that it answers.
+pub fn messages(mut datagram: &[u8], take: &mut impl FnMut(u32, Answer<'_>)) {
     while let (Some(length), Some(kind), Some(sequence)) =
         (u32_at(datagram, 0), u16_at(datagram, 4), u32_at(datagram, 8))
     {

@@ -57,6 +57,34 @@ pub struct SocketFacts {
 }
 
 impl SocketFacts {
+    /// A `struct inet_diag_msg` and its attributes; `None` if it is cut short.
+    #[must_use]
+    pub fn read(content: &[u8]) -> Option<Self> {
+        let (message, attributes) = content.split_at_checked(MESSAGE)?;
+        let [family, state, ..] = *message else { return None };
+        let is_v4 = i32::from(family) == libc::AF_INET;
+        let address = |at: usize, port_at: usize| -> Option<SocketAddr> {
+            let octets: [u8; 16] = message.get(at..)?.first_chunk().copied()?;
+            let port = u16::from_be_bytes(message.get(port_at..)?.first_chunk().copied()?);
+            let [a, b, c, d, ..] = octets;
+            let ip = if is_v4 { Ipv4Addr::new(a, b, c, d).into() } else { IpAddr::from(octets).to_canonical() };
+            Some(SocketAddr::new(ip, port))
+        };
+        let (local, peer) = (address(8, 4)?, address(24, 6)?);
+        let class = if peer.is_ipv4() { TOS } else { TRAFFIC_CLASS };
+        Some(Self {
+            local,
+            peer,
+            state,
+            inode: u32_at(message, 68)?.into(),
+            cgroup_id: attribute(attributes, CGROUP_ID)
+                .and_then(|id| id.first_chunk())
+                .map(|id| u64::from_ne_bytes(*id)),
+            mark: attribute(attributes, MARK).and_then(|mark| netlink::u32_at(mark, 0)).unwrap_or_default(),
+            tos: attribute(attributes, class).and_then(<[u8]>::first).copied().unwrap_or_default(),
+        })
+    }
+
     /// Whether it is connected.
     #[must_use]
     pub fn is_established(&self) -> bool {
@@ -111,7 +139,7 @@ impl SockDiag {
         let (mut found, mut refused) = (Vec::new(), None);
         let netlink = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
         netlink.exchange(request.bytes(), |_, answer| match answer {
-            Answer::Content(content) => found.extend(read(content)),
+            Answer::Content(content) => found.extend(SocketFacts::read(content)),
             Answer::Refused(error) => refused = Some(error),
             Answer::Acknowledged | Answer::Done => {}
         })?;
@@ -149,31 +177,6 @@ fn words(address: IpAddr) -> [u8; 16] {
         }
         IpAddr::V6(v6) => v6.octets(),
     }
-}
-
-/// A `struct inet_diag_msg` and its attributes; `None` if it is cut short.
-fn read(content: &[u8]) -> Option<SocketFacts> {
-    let (message, attributes) = content.split_at_checked(MESSAGE)?;
-    let [family, state, ..] = *message else { return None };
-    let is_v4 = i32::from(family) == libc::AF_INET;
-    let address = |at: usize, port_at: usize| -> Option<SocketAddr> {
-        let octets: [u8; 16] = message.get(at..)?.first_chunk().copied()?;
-        let port = u16::from_be_bytes(message.get(port_at..)?.first_chunk().copied()?);
-        let [a, b, c, d, ..] = octets;
-        let ip = if is_v4 { Ipv4Addr::new(a, b, c, d).into() } else { IpAddr::from(octets).to_canonical() };
-        Some(SocketAddr::new(ip, port))
-    };
-    let (local, peer) = (address(8, 4)?, address(24, 6)?);
-    let class = if peer.is_ipv4() { TOS } else { TRAFFIC_CLASS };
-    Some(SocketFacts {
-        local,
-        peer,
-        state,
-        inode: u32_at(message, 68)?.into(),
-        cgroup_id: attribute(attributes, CGROUP_ID).and_then(|id| id.first_chunk()).map(|id| u64::from_ne_bytes(*id)),
-        mark: attribute(attributes, MARK).and_then(|mark| netlink::u32_at(mark, 0)).unwrap_or_default(),
-        tos: attribute(attributes, class).and_then(<[u8]>::first).copied().unwrap_or_default(),
-    })
 }
 
 #[cfg(test)]
@@ -236,7 +239,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_is_too_strange_to_read(bytes in proptest::collection::vec(any::<u8>(), 0..160)) {
-            let _ = read(&bytes);
+            let _ = SocketFacts::read(&bytes);
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod origins;
 pub mod process;
 pub mod room;
 mod run;
+pub mod sockets;
 pub(crate) mod sweep;
 
 pub use cgroup::Place;
@@ -25,6 +26,7 @@ pub use origins::{Origins, Seen};
 pub use process::{Finished, Running};
 pub use room::Room;
 pub use run::Run;
+pub use sockets::Sockets;
 
 use crate::way::{self, Way};
 use authority::Authority;

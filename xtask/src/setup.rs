@@ -39,6 +39,7 @@ const PACKAGES: &[Package] = &[
     package("python3"),
     package("python3-requests"),
     package("python3-httpx"),
+    package("python3-grpcio"),
     package("python3-venv"),
     // One client of each kind that reads roots in a way of its own, and containers to run them in.
     package("python3-aiohttp"),
@@ -59,6 +60,10 @@ const PACKAGES: &[Package] = &[
     unless("depmod", "kmod"),
     unless("nft", "nftables"),
     package("busybox-static"),
+    // What hostile HTTP/1 is held against, besides node and go.
+    unless("nginx", "nginx-light"),
+    unless("haproxy", "haproxy"),
+    package("python3-h11"),
     // A booted systemd, and the package on it.
     unless("dockerd", "docker.io"),
     unless("debootstrap", "debootstrap"),

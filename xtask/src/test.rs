@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::{self, cargo};
-use crate::{bench, setup, tidy, vm};
+use crate::{bench, setup, soak, tidy, vm};
 
 /// Where each step's output is kept.
 const LOGS: &str = "target/xtask";
@@ -18,6 +18,9 @@ const LOGS: &str = "target/xtask";
 const OTHER_WAYS: [&str; 2] = ["netfilter", "proxy"];
 /// Test programs that hold on every way, but for the rows of `docs/ways.md` that they name.
 const ON_EVERY_WAY: [&str; 6] = ["rules", "wire", "run", "safety", "commands", "zero"];
+
+/// What those tests of the loopback programs are in that need root and the kernel half.
+const KERNEL: &str = "kernel::";
 
 /// How a step came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +84,16 @@ fn code(summary: &mut Summary) -> Result<()> {
     summary.command("the lab's own parts", cargo(&["test", "-p", "moxie-tests", "--lib"]));
     summary.command("the bench's own parts", cargo(&["test", "-p", "moxie-bench"]));
     for target in [targets("datapath")?, targets("faithful")?].concat() {
-        summary.command(&format!("loopback: {target}"), cargo(&["test", "-p", "moxie-tests", "--test", &target]));
+        let test = with(cargo(&["test", "-p", "moxie-tests", "--test", &target]), &["--", "--skip", KERNEL]);
+        summary.command(&format!("loopback: {target}"), test);
     }
+    let (step, test) = ("real kernel: faithful", cargo(&["test", "-p", "moxie-tests", "--test", "faithful", KERNEL]));
+    if command::is_root() {
+        summary.command(step, test);
+    } else {
+        summary.skipped(step);
+    }
+    hostile(summary);
     summary.command("without root, by the proxy", cargo(&["test", "-p", "moxie-tests", "--test", "unprivileged"]));
     for target in targets("e2e")? {
         let step = if target == "openapi" { "OpenAPI".to_owned() } else { format!("real kernel: {target}") };
@@ -98,7 +109,25 @@ fn code(summary: &mut Summary) -> Result<()> {
     } else {
         summary.skipped("bench, one short run of each");
     }
+    if command::is_root() {
+        summary.own("soak, a short one", soak::smoke);
+    } else {
+        summary.skipped("soak, a short one");
+    }
     Ok(())
+}
+
+/// Hostile HTTP/1 against the table of what servers make of it; then the table against the servers.
+fn hostile(summary: &mut Summary) {
+    const SERVERS: &str = "the_table_is_what_servers_do";
+    let test = || cargo(&["test", "-p", "moxie-tests", "--test", "hostile"]);
+    summary.command("hostile HTTP/1", with(test(), &["--", "--skip", SERVERS]));
+    let step = "hostile HTTP/1: nginx, HAProxy, Node, Go, h11, hyper";
+    if ["nginx", "haproxy", "node", "go"].iter().all(|server| command::is_installed(server)) {
+        summary.command(step, with(test(), &[SERVERS]));
+    } else {
+        summary.skipped(step);
+    }
 }
 
 /// The same end to end on the ways that are not the default; what differs is in `docs/ways.md`.
@@ -189,7 +218,7 @@ impl Summary {
         if skipped > 0 {
             println!(
                 "Not done: what needs the real kernel, or a lab with namespaces, needs root (as root, or by sudo: cargo xtask test); other \
-                 kernels need Debian."
+                 kernels need Debian; servers that are missing come by cargo xtask setup."
             );
         }
         if failed > 0 || (skipped > 0 && command::is_ci()) {

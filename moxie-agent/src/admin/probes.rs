@@ -40,7 +40,8 @@ async fn healthz() -> &'static str {
 
 /// Tells whether the agent can do its work
 ///
-/// Not while it starts, while diversion is switched off, or while the store is down (rules then stay as they are and keep working).
+/// Not while it starts, while diversion is switched off, while it has enough to do and new connections go direct (`shedding`), or while
+/// the store is down (rules then stay as they are and keep working).
 #[utoipa::path(
     get, path = "/readyz", tag = "probes", operation_id = "getReadiness", security(()),
     responses(

@@ -39,6 +39,9 @@ pub struct Status {
     pub ready: bool,
     /// Why it cannot; empty when ready.
     pub reasons: Vec<String>,
+    /// Why new connections go direct though diversion is switched on: the agent has enough to do, with the figures; null while it has
+    /// not. It is among the `reasons` too.
+    pub shedding: Option<String>,
     /// What does not work as it should though the agent does its work: a container runtime that cannot be asked, say.
     pub warnings: Vec<String>,
     /// Inode of the network namespace that the agent lives in.
@@ -99,6 +102,7 @@ pub(crate) fn observe(state: &AdminState) -> Status {
         diverting: state.divert.is_enabled(),
         ready: reasons.is_empty(),
         reasons,
+        shedding: state.load.shedding().map(|shedding| shedding.to_string()),
         warnings: warnings(state, &scopes),
         netns: state.facts.netns,
         upstream_ca: state.facts.upstream_ca.clone(),
@@ -141,6 +145,7 @@ pub(super) fn reasons(state: &AdminState) -> Vec<String> {
     if !state.divert.is_enabled() {
         reasons.push("diversion is switched off: `moxie on` switches it on".into());
     }
+    reasons.extend(state.load.shedding().map(|shedding| shedding.to_string()));
     reasons.extend(state.rules.trouble());
     reasons
 }

@@ -48,7 +48,7 @@ impl From<Exit> for ExitCode {
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub struct Failure {
     exit: Exit,
     what: String,
     details: Vec<String>,

@@ -24,7 +24,10 @@ pub(super) fn shorthands(specs: &[String]) -> Result<Vec<Value>, Failure> {
 }
 
 /// Every rule of a file; `name` is what its errors call it.
-pub(super) fn parse(text: &str, name: &str) -> Result<Vec<Value>, Failure> {
+///
+/// # Errors
+/// What is no rule, and what to write instead.
+pub fn parse(text: &str, name: &str) -> Result<Vec<Value>, Failure> {
     if !text.trim_start().starts_with(['{', '[']) {
         return lines(text, name);
     }

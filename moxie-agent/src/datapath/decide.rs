@@ -4,7 +4,7 @@
 
 use super::Context;
 use super::learned::Client;
-use super::sniff::{FirstBytes, Sniffed, client_hello::ClientHello};
+use super::sniff::{FirstBytes, Sniffed, client_hello::ClientHello, http1};
 use crate::divert::{Form, Origin};
 use crate::journal::{ConnectionVerdict, Reason};
 use crate::rules::set::{Naming, normal_authority};
@@ -55,6 +55,8 @@ fn bytes(conn: &Sniffed, cx: &Context) -> Verdict {
     match &conn.first {
         FirstBytes::Opaque(reason) => Verdict::Passthrough(*reason),
         FirstBytes::Tls(hello) => tls(hello, conn, cx),
+        // Who knows what its destination makes of it.
+        FirstBytes::Http1(http1::Head { doubt: Some(_), .. }) => Verdict::Passthrough(Reason::Uninterpreted),
         FirstBytes::Http1(_) | FirstBytes::Http2(Some(_)) => clear(clear_authority(&conn.first), conn, cx),
         // It asks only after the server has spoken, so its host cannot be known yet.
         FirstBytes::Http2(None) if cx.rules.current().is_armed(&conn.log.caller(), cx.clock.now()) => {

@@ -143,6 +143,9 @@ pub async fn look(conn: Located, cx: &Arc<Context>) -> Result<Sniffed, Error> {
         Err(error) => return Err(error),
     };
     log.sniffed(first.protocol(), first.server_name());
+    if let FirstBytes::Http1(http1::Head { doubt: Some(doubt), .. }) = &first {
+        log.doubted(*doubt);
+    }
     Ok(Sniffed { stream, origin, first, dialled, log })
 }
 

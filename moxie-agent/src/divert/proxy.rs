@@ -4,7 +4,7 @@
 //! byte; everything after that, and requests in absolute-form, are for the data path, as on every other way.
 
 mod guest;
-mod head;
+pub mod head;
 mod names;
 mod refusal;
 

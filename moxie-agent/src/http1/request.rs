@@ -176,6 +176,9 @@ impl RequestHead {
 
     fn conclude(&mut self, bytes: &[u8]) -> Result<(), Doubt> {
         let host = self.facts.one_host()?;
+        if host.is_none() && self.version == Version::Http11 && !self.target.is_tunnel() {
+            return Err(Doubt::NoHost);
+        }
         self.target.agrees_with(host.map(|host| host.of(bytes)), bytes)?;
         self.framing = self.facts.framing(self.version)?;
         if self.target.is_tunnel() && !matches!(self.framing, Framing::None | Framing::Length(0)) {

@@ -11,16 +11,22 @@ const MAX_HEADERS: usize = 128;
 
 /// A complete first head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) form: Form,
-    pub(super) host: String,
-    pub(super) port: u16,
+pub struct Head {
+    /// CONNECT, or a request in absolute-form.
+    pub form: Form,
+    /// Name or address asked for.
+    pub host: String,
+    /// Port asked for, or the one that goes without saying.
+    pub port: u16,
     /// Bytes of the head, its empty line included.
-    pub(super) length: usize,
+    pub length: usize,
 }
 
 /// Parses the first bytes of a connection; `None` while the head is incomplete.
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
+///
+/// # Errors
+/// What the client is told instead of being served.
+pub fn parse(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(bytes) {

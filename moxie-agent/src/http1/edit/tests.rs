@@ -24,7 +24,7 @@ fn response(head: &str, status: Option<StatusLine<'_>>, edits: &[Edit<'_>]) -> S
 
 #[test]
 fn nothing_asked_is_nothing_changed() {
-    let head = "\r\nGET /a  HTTP/1.1\r\n".replace("  ", " ") + "hOST:a\r\nX:   v  \r\nx-a: 1\r\nX-A: 2\r\n\r\n";
+    let head = "\r\nGET /a  HTTP/1.0\r\n".replace("  ", " ") + "hOST:a\r\nX:   v  \r\nx-a: 1\r\nX-A: 2\r\n\r\n";
     assert_eq!(request(&head, &[]), head);
     let head = "HTTP/1.0 200\nX:\r\n fold\r\nodd line\nName : x\r\n\r\n";
     assert_eq!(response(head, None, &[]), head);
@@ -34,21 +34,21 @@ fn nothing_asked_is_nothing_changed() {
 fn a_field_is_set_where_it_was_and_its_other_lines_go() {
     let one = values(&["new"]);
     let two = values(&["1", "2"]);
-    let head = "GET / HTTP/1.1\r\nA: 1\r\nx-b: 2\r\nC: 3\r\nX-B: 4\r\n\r\n";
+    let head = "GET / HTTP/1.0\r\nA: 1\r\nx-b: 2\r\nC: 3\r\nX-B: 4\r\n\r\n";
     let set = |name, values| Edit::Set { name, values };
-    assert_eq!(request(head, &[set("X-b", &one)]), "GET / HTTP/1.1\r\nA: 1\r\nX-b: new\r\nC: 3\r\n\r\n");
-    assert_eq!(request(head, &[set("a", &two)]), "GET / HTTP/1.1\r\na: 1\r\na: 2\r\nx-b: 2\r\nC: 3\r\nX-B: 4\r\n\r\n");
+    assert_eq!(request(head, &[set("X-b", &one)]), "GET / HTTP/1.0\r\nA: 1\r\nX-b: new\r\nC: 3\r\n\r\n");
+    assert_eq!(request(head, &[set("a", &two)]), "GET / HTTP/1.0\r\na: 1\r\na: 2\r\nx-b: 2\r\nC: 3\r\nX-B: 4\r\n\r\n");
     assert_eq!(
         request(head, &[set("New", &one), Edit::Remove { name: "c" }]),
-        "GET / HTTP/1.1\r\nA: 1\r\nx-b: 2\r\nX-B: 4\r\nNew: new\r\n\r\n"
+        "GET / HTTP/1.0\r\nA: 1\r\nx-b: 2\r\nX-B: 4\r\nNew: new\r\n\r\n"
     );
-    assert_eq!(request(head, &[set("x-B", &[])]), "GET / HTTP/1.1\r\nA: 1\r\nC: 3\r\n\r\n");
+    assert_eq!(request(head, &[set("x-B", &[])]), "GET / HTTP/1.0\r\nA: 1\r\nC: 3\r\n\r\n");
     assert_eq!(
         request(head, &[Edit::Remove { name: "x-b" }, Edit::Remove { name: "absent" }]),
-        "GET / HTTP/1.1\r\nA: 1\r\nC: 3\r\n\r\n"
+        "GET / HTTP/1.0\r\nA: 1\r\nC: 3\r\n\r\n"
     );
     assert_eq!(request(head, &[set("bad name", &one), set("", &one)]), head);
-    assert_eq!(request("GET / HTTP/1.1\r\n\r\n", &[set("A", &one)]), "GET / HTTP/1.1\r\nA: new\r\n\r\n");
+    assert_eq!(request("GET / HTTP/1.0\r\n\r\n", &[set("A", &one)]), "GET / HTTP/1.0\r\nA: new\r\n\r\n");
 }
 
 #[test]

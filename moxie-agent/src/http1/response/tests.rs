@@ -123,8 +123,8 @@ fn the_request_says_how_its_answer_is_read() {
         assert_eq!(head.read(request), Ok(Read::Done));
         assert_eq!(Awaited::by(&head, request), Awaited { method, version });
     };
-    check(b"HEAD / HTTP/1.1\r\n\r\n", Asked::Head, Version::Http11);
-    check(b"head / HTTP/1.1\r\n\r\n", Asked::Other, Version::Http11);
+    check(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", Asked::Head, Version::Http11);
+    check(b"head / HTTP/1.1\r\nHost: a\r\n\r\n", Asked::Other, Version::Http11);
     check(b"CONNECT a:1 HTTP/1.0\r\n\r\n", Asked::Connect, Version::Http10);
 }
 

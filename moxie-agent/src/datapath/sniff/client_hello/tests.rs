@@ -40,6 +40,10 @@ fn known() -> Vec<(Vec<u8>, Progress<ClientHello>)> {
         (fixture(include_str!("../fixtures/client_hello_python.hex")), done(name, &[])),
         (fixture(include_str!("../fixtures/client_hello_node.hex")), done(name, &["h2", "http/1.1"])),
         (fixture(include_str!("../fixtures/client_hello_java.hex")), done(name, &[])),
+        (fixture(include_str!("../fixtures/client_hello_go.hex")), done(Some("api.example.com"), &["h2", "http/1.1"])),
+        (fixture(include_str!("../fixtures/client_hello_tls12.hex")), done(Some("api.example.com"), &[])),
+        (fixture(include_str!("../fixtures/client_hello_ruby.hex")), done(Some("api.example.com"), &[])),
+        (browser_hello(), done(name, &["h2", "http/1.1"])),
         (rustls_hello("api.customer.io", &["h2"], true), done(name, &["h2"])),
         (rustls_hello("api.customer.io", &[], false), done(None, &[])),
         (rustls_hello("192.0.2.1", &["http/1.1"], true), done(None, &["http/1.1"])),
@@ -72,15 +76,59 @@ fn prefixed(width: usize, content: &[u8]) -> Vec<u8> {
 
 /// A hello with exactly these extensions, in one record.
 fn with_extensions(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    framed(&with_message(extensions), &[])
+}
+
+/// The same without a record around it.
+fn with_message(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let block: Vec<u8> =
         extensions.iter().flat_map(|(kind, content)| [&kind.to_be_bytes(), &*prefixed(2, content)].concat()).collect();
     let body = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1], &[1, 0], &prefixed(2, &block)].concat();
-    framed(&[&[CLIENT_HELLO], &*prefixed(3, &body)].concat(), &[])
+    [&[CLIENT_HELLO], &*prefixed(3, &body)].concat()
 }
 
 fn server_names(names: &[&[u8]]) -> (u16, Vec<u8>) {
     let list: Vec<u8> = names.iter().flat_map(|name| [&[0], &*prefixed(2, name)].concat()).collect();
     (0, prefixed(2, &list))
+}
+
+/// The shape of a browser's: GREASE first and last, an encrypted inner hello, a post-quantum key share, the name behind it all.
+fn browser_hello() -> Vec<u8> {
+    let grease = |kind: u16| (kind, vec![]);
+    let alpn = [prefixed(1, b"h2"), prefixed(1, b"http/1.1")].concat();
+    let x25519_mlkem768 = [&[0x11, 0xec][..], &prefixed(2, &[5; 1216])].concat();
+    with_extensions(&[
+        grease(0x4a4a),
+        (43, prefixed(1, &[0x7a, 0x7a, 3, 4, 3, 3])),
+        (0xfe0d, vec![9; 282]),
+        (51, prefixed(2, &x25519_mlkem768)),
+        (16, prefixed(2, &alpn)),
+        (21, vec![0; 200]),
+        server_names(&[b"api.customer.io"]),
+        grease(0xbaba),
+    ])
+}
+
+#[test]
+fn a_hello_in_two_records_is_read_wherever_it_is_cut() {
+    for (bytes, expected) in known() {
+        let message = payload(&bytes);
+        for cut in 1..message.len() {
+            assert_eq!(parse(&framed(&message, &[cut])), expected, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_hello_padded_beyond_one_record_is_read() {
+    let (name, padding) = (server_names(&[b"a.example"]), (21, vec![0; 20_000]));
+    let message = with_message(&[padding, name]);
+    for records in 2..=5 {
+        let cuts: Vec<usize> = (1..records).map(|record| record * message.len() / records).collect();
+        let bytes = framed(&message, &cuts);
+        assert_eq!(parse(&bytes), done(Some("a.example"), &[]), "{records} records");
+        assert_eq!(parse(&bytes[..bytes.len() - 1]), Progress::Partial);
+    }
 }
 
 #[test]
@@ -184,7 +232,7 @@ fn what_cannot_become_a_hello_is_refused_at_once() {
 
 proptest! {
     #[test]
-    fn the_cut_into_records_does_not_matter(which in 0usize..8, cuts in prop::collection::vec(any::<usize>(), 0..12)) {
+    fn the_cut_into_records_does_not_matter(which in 0_usize..12, cuts in prop::collection::vec(any::<usize>(), 0..12)) {
         let (bytes, expected) = known().swap_remove(which);
         prop_assert_eq!(parse(&framed(&payload(&bytes), &cuts)), expected);
     }
@@ -196,7 +244,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_byte_never_panics_and_the_verdict_stays(which in 0usize..8, at in any::<usize>(), byte in any::<u8>()) {
+    fn a_changed_byte_never_panics_and_the_verdict_stays(which in 0_usize..12, at in any::<usize>(), byte in any::<u8>()) {
         let (mut bytes, _) = known().swap_remove(which);
         let at = at % bytes.len();
         bytes[at] = byte;

@@ -1,0 +1,5 @@
+//! `proxy_head`: see `moxie_fuzz::TARGETS`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| moxie_fuzz::run("proxy_head", bytes));

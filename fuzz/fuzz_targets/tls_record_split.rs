@@ -1,0 +1,5 @@
+//! `tls_record_split`: see `moxie_fuzz::TARGETS`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| moxie_fuzz::run("tls_record_split", bytes));

@@ -1,0 +1,74 @@
+//! Hostile HTTP/1: what Moxie makes of it, held against what real servers make of it (`verdicts.txt`).
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(unreachable_pub, reason = "a test program is nobody's library")]
+
+mod cases;
+mod judge;
+mod moxie;
+mod oracles;
+mod table;
+mod view;
+
+use std::collections::BTreeSet;
+
+use judge::disagreement;
+
+#[test]
+fn there_are_more_than_400_cases_and_each_has_a_name() {
+    let cases = cases::all();
+    assert!(cases.len() >= 400, "{}", cases.len());
+    let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
+    let bytes: BTreeSet<_> = cases.iter().map(|case| &case.bytes).collect();
+    assert_eq!((names.len(), bytes.len()), (cases.len(), cases.len()), "two cases are the same");
+}
+
+#[test]
+fn moxie_sees_what_every_server_sees_or_doubts() {
+    let table = table::read().unwrap();
+    let mut wrong = Vec::new();
+    for case in cases::all() {
+        let ours = moxie::view(&case.bytes);
+        let Some(row) = table.get(&case.name).filter(|row| row.bytes == table::shown(&case.bytes)) else {
+            wrong.push(format!("{}: not in the table as it is", case.name));
+            continue;
+        };
+        if row.views.get("moxie") != Some(&ours.to_string()) {
+            wrong.push(format!(
+                "{}: the table says that Moxie sees {:?}; now it sees {ours}",
+                case.name,
+                row.views.get("moxie")
+            ));
+        }
+        for (server, theirs) in row.views.iter().filter(|(server, _)| *server != "moxie") {
+            let theirs = theirs.parse().unwrap();
+            wrong.extend(disagreement(&ours, &theirs).map(|why| format!("{} {server}: {why}", case.name)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), table::HOW);
+}
+
+/// Without this, doubting everything would pass.
+#[test]
+fn what_is_plain_is_seen() {
+    for case in cases::all().iter().filter(|case| case.name.starts_with("plain/")) {
+        let ours = moxie::view(&case.bytes);
+        assert!(!ours.is_doubtful(), "{}: {ours}", case.name);
+    }
+}
+
+#[test]
+fn what_moxie_sees_does_not_depend_on_how_bytes_arrive() {
+    for case in cases::all() {
+        let whole = moxie::view(&case.bytes);
+        for piece in [1, 2, 3, 5, 17] {
+            assert_eq!(moxie::view_in_pieces(&case.bytes, piece), whole, "{} by {piece}", case.name);
+        }
+    }
+}
+
+/// Asks nginx, HAProxy, Node, Go, h11 and hyper.
+#[test]
+fn the_table_is_what_servers_do() {
+    table::hold(&oracles::ask(&cases::all()).unwrap()).unwrap();
+}
