@@ -15,7 +15,7 @@ use crate::frames::{
 };
 
 /// Frames of each flood. With fewer a bound that is missing would not show.
-const MANY: u32 = 20_000;
+const MANY: u32 = 5_000;
 const MARK: &[u8; 8] = b"the last";
 
 /// A name, and what is sent after a first request on stream 1; streams from 3 on are free. `path` is what requests are for.

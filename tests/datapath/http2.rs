@@ -390,6 +390,7 @@ async fn a_reset_connection_is_reset_on_the_other_side() {
         let mut client = Wire::client(&agent, &[], &get(1, "/a")).await;
         let mut origin = accept(&listener).await;
         origin.next_of_first().await;
+        origin.send(&settings(&[])).await;
         client.next_of(SETTINGS).await;
         let (breaking, mut other) = if client_breaks { (client, origin) } else { (origin, client) };
         // What was not read would make the kernel send a reset of its own.
@@ -474,9 +475,8 @@ async fn what_cannot_be_read_is_the_other_sides_to_judge() {
     let mut client = Wire::client(&agent, &[], &get(1, "/a")).await;
     let mut origin = accept(&listener).await;
     origin.next_of_first().await;
-    client.send(&frame(SETTINGS, END, 0, &[])).await;
-    origin.send(&[settings(&[]), frame(SETTINGS, END, 0, &[]), frame(PING, 0, 0, b"12345678")].concat()).await;
-    client.next_of(PING).await;
+    origin.send(&settings(&[])).await;
+    client.next_of(SETTINGS).await;
     // No table has such an entry, and no frame is so long.
     let odd = [frame(HEADERS, END | END_HEADERS, 3, &[0xff, 0xff, 0xff, 0x7f]), vec![0xff; 40]].concat();
     client.send(&odd).await;
@@ -501,6 +501,35 @@ async fn what_cannot_be_read_after_a_rule_has_acted_ends_with_its_code() {
     client.next_of(HEADERS).await;
     client.send(&[0xff; 40]).await;
     assert_eq!(client.next_of(GOAWAY).await.word(4), u32::from(Reason::FRAME_SIZE_ERROR));
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_says_so_and_serves_what_is_under_way() {
+    let (agent, listener) = scene().await;
+    let mut client = Wire::client(&agent, &[], &get(1, "/a")).await;
+    let mut origin = accept(&listener).await;
+    origin.next_of_first().await;
+    origin.send(&settings(&[])).await;
+    client.next_of(SETTINGS).await;
+    let ended = agent.stop();
+    let talked = async {
+        let goaway = client.next_of(GOAWAY).await;
+        assert_eq!((goaway.word(0), goaway.word(4)), (0x7fff_ffff, 0), "none is refused yet");
+        let ping = client.next_of(PING).await;
+        // A request that was on its way is served.
+        client.send(&[get(3, "/b"), frame(PING, END, 0, &ping.payload)].concat()).await;
+        assert_eq!(client.next_of(GOAWAY).await.word(0), 3);
+        client.send(&get(5, "/late")).await;
+        let refused = client.next_of(RST_STREAM).await;
+        assert_eq!((refused.stream, refused.word(0)), (5, u32::from(Reason::REFUSED_STREAM)));
+        assert_eq!(origin.next_of(HEADERS).await.stream, 3);
+        for stream in [3, 1] {
+            origin.send(&frame(HEADERS, END | END_HEADERS, stream, &[0x88])).await;
+            assert_eq!(client.next_of(HEADERS).await.stream, stream);
+        }
+        assert_eq!(client.next().await, None);
+    };
+    let ((), ()) = timeout(2 * BOUND, async { tokio::join!(ended, talked) }).await.expect("it ends");
 }
 
 impl Wire {

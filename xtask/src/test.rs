@@ -19,6 +19,9 @@ const OTHER_WAYS: [&str; 2] = ["netfilter", "proxy"];
 /// Test programs that hold on every way, but for the rows of `docs/ways.md` that they name.
 const ON_EVERY_WAY: [&str; 6] = ["rules", "wire", "run", "safety", "commands", "zero"];
 
+/// What those tests of the loopback programs are in that need root and the kernel half.
+const KERNEL: &str = "kernel::";
+
 /// How a step came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Came {
@@ -81,7 +84,14 @@ fn code(summary: &mut Summary) -> Result<()> {
     summary.command("the lab's own parts", cargo(&["test", "-p", "moxie-tests", "--lib"]));
     summary.command("the bench's own parts", cargo(&["test", "-p", "moxie-bench"]));
     for target in [targets("datapath")?, targets("faithful")?].concat() {
-        summary.command(&format!("loopback: {target}"), cargo(&["test", "-p", "moxie-tests", "--test", &target]));
+        let test = with(cargo(&["test", "-p", "moxie-tests", "--test", &target]), &["--", "--skip", KERNEL]);
+        summary.command(&format!("loopback: {target}"), test);
+    }
+    let (step, test) = ("real kernel: faithful", cargo(&["test", "-p", "moxie-tests", "--test", "faithful", KERNEL]));
+    if command::is_root() {
+        summary.command(step, test);
+    } else {
+        summary.skipped(step);
     }
     hostile(summary);
     summary.command("without root, by the proxy", cargo(&["test", "-p", "moxie-tests", "--test", "unprivileged"]));
