@@ -90,7 +90,9 @@ impl Session {
         let host = asked.host.clone();
         match failure {
             Failure::Upstream(LinkError::Dial(error)) => Some(undialled(&host, error)),
-            Failure::Upstream(LinkError::Tls(_) | LinkError::Http(_) | LinkError::NotHttp2) => Some(Refusal::NoAnswer { host }),
+            Failure::Upstream(LinkError::Tls(_) | LinkError::Http(_) | LinkError::NotHttp2) => {
+                Some(Refusal::NoAnswer { host })
+            }
             Failure::Client(_) | Failure::NotFinal(_) => None,
         }
     }

@@ -21,12 +21,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use h2::Reason;
 
-use crate::datapath::act::Error;
 use super::block::Direction;
 use super::frame::{self, Frame, flag, kind, put};
 use super::settings::Settings;
 use super::side::{ENOUGH, Input, Side, TOO_MUCH};
 use super::stream::{Said, Stream as Open};
+use crate::datapath::act::Error;
 use crate::datapath::act::delay;
 use crate::datapath::exchange::party::Party;
 use crate::datapath::http1::wire::Wire;

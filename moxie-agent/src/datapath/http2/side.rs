@@ -236,7 +236,9 @@ impl<W: Wire> Side<W> {
 
     /// Whether everything has gone, and the end too where it was due.
     pub(super) fn is_through(&self) -> bool {
-        self.is_deaf || self.io.is_none() || (self.out.is_empty() && !self.flush_due && matches!(self.shutdown, Shutdown::No | Shutdown::Done))
+        self.is_deaf
+            || self.io.is_none()
+            || (self.out.is_empty() && !self.flush_due && matches!(self.shutdown, Shutdown::No | Shutdown::Done))
     }
 
     /// Whether its end has come and was told.

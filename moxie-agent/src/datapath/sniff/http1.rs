@@ -96,7 +96,10 @@ mod tests {
         check("GET / HTTP/1.1\r\nHost: a,b\r\n\r\n", Doubt::OddHost);
         check("GET / HTTP/1.1\r\nno colon\r\n", Doubt::NoColon);
         check("GET / HTTP/1.1\r\n\r\n", Doubt::NoHost);
-        check("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", Doubt::LengthAndCoding);
+        check(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Doubt::LengthAndCoding,
+        );
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-
 use super::{Alarm, Relay, Said};
 use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::fields;

@@ -10,13 +10,13 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::{Agreed, Alarm, MARK, Parting, Reach, Relay, Stop, Whose};
-use crate::datapath::http1::wire::Wire;
 use crate::datapath::act::Error;
+use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::frame::{self, kind, put};
 use crate::datapath::http2::side::{End, Side};
 use crate::datapath::http2::stream::Course;
-use crate::journal::ExchangeError;
 use crate::datapath::relay;
+use crate::journal::ExchangeError;
 use crate::upstream::LinkError;
 
 /// How long a side without a stream may stay open after the other has ended.
@@ -38,7 +38,11 @@ impl<W: Wire> Relay<'_, W> {
             }
             End::Announced | End::Unannounced if !matches!(self.reach, Reach::Greeted) => Err(Stop::Over(Ok(()))),
             End::Announced | End::Unannounced => {
-                if matches!(end, End::Announced) { self.origin.shut() } else { self.origin.cut() }
+                if matches!(end, End::Announced) {
+                    self.origin.shut()
+                } else {
+                    self.origin.cut()
+                }
                 self.linger();
                 Ok(())
             }
