@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
 use crate::processes;
 
-/// Processors that this process may use.
+/// Numbers of the processors that this process may use.
 #[must_use]
-pub fn usable() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+pub fn usable() -> Vec<usize> {
+    let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+    (0..CpuSet::count()).filter(|number| set.is_set(*number).unwrap_or(false)).collect()
 }
 
 /// What the processors and some processes have done up to a moment, in seconds of processor time.

@@ -12,7 +12,7 @@ use crate::peers::Kind;
 pub(crate) fn described(options: &Options) -> String {
     let today = jiff::Zoned::now().strftime("%Y-%m-%d").to_string();
     let kernel = first_line("/proc/sys/kernel/osrelease");
-    let pinned = if processors::usable() < 2 {
+    let pinned = if processors::usable().len() < 2 {
         "one processor for everything, so that ratios say little"
     } else {
         "the proxy on one processor, generator and destination on another"
@@ -20,7 +20,7 @@ pub(crate) fn described(options: &Options) -> String {
     let versions: Vec<String> = Kind::ALL.into_iter().filter_map(|kind| version(options, kind)).collect();
     format!(
         "{today}, {} × {}, Linux {kernel}; {pinned}; {} repeats of {} s each. {}.",
-        processors::usable(),
+        processors::usable().len(),
         model(),
         options.repeats(),
         options.seconds(),

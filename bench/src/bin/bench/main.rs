@@ -89,7 +89,7 @@ impl Options {
     }
 
     pub(crate) fn seconds(&self) -> f64 {
-        if self.quick { 0.25 } else { 1.0 }
+        if self.quick { 0.25 } else { 0.8 }
     }
 
     pub(crate) fn warm_up(&self) -> f64 {
@@ -121,7 +121,7 @@ fn main() -> Result<()> {
             println!("bench: without {}: it is not installed", kind.name());
         }
     }
-    if processors::usable() < 2 {
+    if processors::usable().len() < 2 {
         println!("bench: there is one processor only; nothing is pinned, and ratios say little");
     }
     let (mut rows, mut failures) = (Vec::new(), Vec::new());

@@ -19,7 +19,7 @@ use crate::{Options, WITHIN};
 /// Connections that are held, where descriptors allow it.
 const CONNECTIONS: u64 = 10_000;
 /// How long memory may take to be given back.
-const GIVEN_BACK: Duration = Duration::from_secs(5);
+const GIVEN_BACK: Duration = Duration::from_secs(3);
 /// Most of an idle agent, in bytes, and most for a connection.
 const MOST: (f64, f64) = (15e6, 3_000.0);
 

@@ -90,16 +90,18 @@ pub(crate) fn origin_address(is_tls: bool) -> SocketAddr {
 impl Options {
     /// `program` in `place`, on its processor where there are two.
     pub(crate) fn pinned(&self, lab: &Lab, program: &Path, place: Place, processor: Processor) -> Result<Command> {
-        let number = match processor {
-            Processor::Proxy => "0",
-            Processor::Rest => "1",
+        let number = match (processor, processors::usable().as_slice()) {
+            (Processor::Proxy, [first, _, ..]) => Some(*first),
+            (Processor::Rest, [_, second, ..]) => Some(*second),
+            _ => None,
         };
-        let mut command = if processors::usable() < 2 {
-            lab.command(program, place)?
-        } else {
-            let mut taskset = lab.command("taskset", place)?;
-            taskset.args(["-c", number]).arg(program);
-            taskset
+        let mut command = match number {
+            None => lab.command(program, place)?,
+            Some(number) => {
+                let mut taskset = lab.command("taskset", place)?;
+                taskset.args(["-c", &number.to_string()]).arg(program);
+                taskset
+            }
         };
         command.env("LD_LIBRARY_PATH", self.libraries());
         Ok(command)
