@@ -36,10 +36,13 @@ fn is_other(doubt: Doubt, bytes: &[u8]) -> bool {
     }
 }
 
-/// Other protocols end lines with LF alone too.
-fn begins_like_a_request(bytes: &[u8]) -> bool {
-    let first = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty());
-    first.is_some_and(|line| memchr::memmem::find(line, b" HTTP/1.").is_some())
+/// Other protocols end lines with LF alone too. What follows the line's end, odd or not, has no say: it may not be there yet.
+fn begins_like_a_request(mut bytes: &[u8]) -> bool {
+    while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+        bytes = rest;
+    }
+    let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    memchr::memmem::find(line, b" HTTP/1.").is_some()
 }
 
 #[cfg(test)]
@@ -96,7 +99,10 @@ mod tests {
         check("GET / HTTP/1.1\r\nHost: a,b\r\n\r\n", Doubt::OddHost);
         check("GET / HTTP/1.1\r\nno colon\r\n", Doubt::NoColon);
         check("GET / HTTP/1.1\r\n\r\n", Doubt::NoHost);
-        check("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", Doubt::LengthAndCoding);
+        check(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Doubt::LengthAndCoding,
+        );
     }
 
     #[test]
@@ -110,6 +116,8 @@ mod tests {
         check(b" ");
         check(b"\n");
         check(b"\rX");
+        assert_eq!(parse(b"\rGET / HTTP/1.1\r\n"), Progress::Other);
+        assert_eq!(parse(b"\nGET / HTTP/1.1\r\n"), Progress::Other);
         check(b"SSH-2.0-OpenSSH_9.2\r");
         check(b"PING\r");
         check(b"*1\r");
