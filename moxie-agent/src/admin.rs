@@ -42,6 +42,7 @@ pub use serve::{Doors, ServeError};
 
 use crate::clock::Clock;
 use crate::datapath::learned::Learned;
+use crate::datapath::load::Load;
 use crate::divert::{Divert, PortSet};
 use crate::drain::Drain;
 use crate::events::Events;
@@ -75,6 +76,8 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// What connections have taught.
     pub learned: Arc<Learned>,
+    /// How much the agent has to do.
+    pub load: Arc<Load>,
     /// What followers are told.
     pub events: Events,
     /// The kill switch and the address lists.

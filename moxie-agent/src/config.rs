@@ -7,6 +7,7 @@ mod admin;
 mod divert;
 mod drain;
 mod environment;
+mod limits;
 mod log;
 mod raw;
 mod records;
@@ -26,6 +27,7 @@ pub use admin::{Admin, Secret};
 pub use divert::Divert;
 pub use drain::Drain;
 pub use environment::{Environment, EnvironmentError, admit};
+pub use limits::Limits;
 pub use log::Log;
 pub use records::Records;
 pub use rules::Rules;
@@ -55,6 +57,8 @@ pub struct Config {
     pub tls: Tls,
     /// Where rules live.
     pub store: Store,
+    /// How much the agent takes on.
+    pub limits: Limits,
     /// How much of what happened is kept.
     pub records: Records,
     /// How rules are drawn.
@@ -117,13 +121,14 @@ pub fn read(text: &str, env: impl Fn(&str) -> Option<String>, flags: &Flags) -> 
     let sniff = section("sniff", &mut raw, &mut problems);
     let tls = section("tls", &mut raw, &mut problems);
     let store = section("store", &mut raw, &mut problems);
+    let limits = section("limits", &mut raw, &mut problems);
     let records = section("records", &mut raw, &mut problems);
     let rules = section("rules", &mut raw, &mut problems);
     let log = section("log", &mut raw, &mut problems);
     let drain = section("drain", &mut raw, &mut problems);
     problems.extend(raw.unknown_sections());
 
-    match (environment, admin, divert, scopes, sniff, tls, store, records, rules, log, drain) {
+    match (environment, admin, divert, scopes, sniff, tls, store, limits, records, rules, log, drain) {
         (
             Some(environment),
             Some(admin),
@@ -132,12 +137,13 @@ pub fn read(text: &str, env: impl Fn(&str) -> Option<String>, flags: &Flags) -> 
             Some(sniff),
             Some(tls),
             Some(store),
+            Some(limits),
             Some(records),
             Some(rules),
             Some(log),
             Some(drain),
         ) if problems.is_empty() => {
-            Ok(Config { environment, admin, divert, scopes, sniff, tls, store, records, rules, log, drain })
+            Ok(Config { environment, admin, divert, scopes, sniff, tls, store, limits, records, rules, log, drain })
         }
         _ => Err(Invalid(problems)),
     }

@@ -172,6 +172,9 @@ pub enum Doubt {
     /// Bytes after a message that was to be the connection's last.
     #[error("more came after a message that ends the connection")]
     AfterLast,
+    /// A final answer came while the client still waited for leave to send its body: it may send it, or another request.
+    #[error("the body was refused before it was sent, so what follows may be the body or another request")]
+    BodyRefused,
     /// Bytes after a request that may change the protocol, before its answer.
     #[error("more came before it was known whether the protocol changes")]
     BeforeSwitch,
@@ -218,6 +221,7 @@ impl Doubt {
             Self::TrailersTooLong => "trailers_too_long",
             Self::Unasked => "unasked",
             Self::AfterLast => "after_last",
+            Self::BodyRefused => "body_refused",
             Self::BeforeSwitch => "before_switch",
         }
     }

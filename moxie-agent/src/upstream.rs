@@ -7,7 +7,6 @@ pub mod ahead;
 pub mod dial;
 pub mod link;
 pub mod probe;
-mod ragged;
 pub mod stream;
 
 pub use ahead::Ahead;

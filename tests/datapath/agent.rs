@@ -115,6 +115,11 @@ impl Agent {
         Self { app, door, dials, _state: state }
     }
 
+    /// Ends in good order.
+    pub async fn stop(self) {
+        self.app.stop().await;
+    }
+
     /// Adds a rule.
     pub async fn rule(&self, url: &str, more: serde_json::Value) -> String {
         let mut rule = json!({ "url": url });

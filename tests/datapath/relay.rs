@@ -338,6 +338,63 @@ async fn leave_to_go_on_is_the_destinations_to_give_and_a_rules_where_it_answers
 }
 
 #[tokio::test]
+async fn what_follows_a_body_that_was_refused_is_not_read() {
+    let scene = Scene::new().await;
+    let head = "POST /a HTTP/1.1\r\nHost: plain.example\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    let (mut client, mut origin) = scene.ends(head.as_bytes()).await;
+    expect(&mut origin, head.as_bytes()).await;
+    let refusal = "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n";
+    origin.write_all(refusal.as_bytes()).await.unwrap();
+    expect(&mut client, refusal.as_bytes()).await;
+    client.write_all(get("/mocked").as_bytes()).await.unwrap();
+    expect(&mut origin, get("/mocked").as_bytes()).await;
+    drop((client, origin));
+    assert_eq!(scene.agent.exchanges(1).await[0].error, None);
+    assert_eq!(scene.agent.connections(1).await[0].doubt.as_deref(), Some("body_refused"));
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_become_whole_goes_on_as_it_is() {
+    let scene = Scene::new().await;
+    let (mut client, mut origin) = scene.ends(get("/a").as_bytes()).await;
+    expect(&mut origin, get("/a").as_bytes()).await;
+    origin.write_all(OK.as_bytes()).await.unwrap();
+    expect(&mut client, OK.as_bytes()).await;
+    // Empty lines are no beginning; what follows them is.
+    let half = "\r\n\r\nGET /mocked HTTP/1.1\r\nHo";
+    client.write_all(half.as_bytes()).await.unwrap();
+    expect(&mut origin, half.as_bytes()).await;
+    client.write_all(b"st: plain.example\r\n\r\n").await.unwrap();
+    expect(&mut origin, b"st: plain.example\r\n\r\n").await;
+    drop((client, origin));
+    assert_eq!(scene.agent.connections(1).await[0].doubt.as_deref(), Some("head_too_slow"));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_delay() {
+    let scene = Scene::new().await;
+    scene.agent.rule(&format!("{HOST}/late"), json!({"status_code": 503, "response_delay": 3600})).await;
+    let mut client = scene.client().await;
+    client.write_all(get("/late").as_bytes()).await.unwrap();
+    tokio::task::yield_now().await;
+    reset(client);
+    let exchange = &scene.agent.exchanges(1).await[0];
+    assert_eq!((exchange.status, exchange.error), (None, Some(ExchangeError::ClientGone)));
+}
+
+#[tokio::test]
+async fn a_client_in_the_clear_may_close_its_half_and_wait() {
+    let scene = Scene::new().await;
+    scene.agent.rule(&format!("{HOST}/late"), json!({"status_code": 503, "response_delay": 0.2})).await;
+    let mut client = scene.client().await;
+    client.write_all(get("/late").as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    expect(&mut client, b"HTTP/1.1 503 Service Unavailable\r\n").await;
+    let mut rest = Vec::new();
+    timeout(BOUND, client.read_to_end(&mut rest)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn what_a_rule_changes_is_changed_in_its_place() {
     let scene = Scene::new().await;
     let rule = json!({"call_backend": true, "status_code": 503, "custom_headers": {"X-Test": "yes", "accept": "b"},

@@ -24,8 +24,13 @@ impl Known {
 
 const ON_PATH: &[Tier] = &[Tier::Passed, Tier::Interpreted];
 const FIRED: &[Tier] = &[Tier::Fired];
+const LOOKED_INTO: &[Tier] = &[Tier::Interpreted];
+const ANY: &[Layer] = &[Layer::Clear, Layer::Secret];
 const CLEAR: &[Layer] = &[Layer::Clear];
 const SECRET: &[Layer] = &[Layer::Secret];
+
+/// The destination is reached only when there is something to ask of it.
+const WAITS: &str = "origin: silence instead of \"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\x00\\x00\\x00\\x04\\x00\\x00\\x00\\x00\\x00\"";
 
 /// All of them.
 pub const KNOWN: &[Known] = &[
@@ -56,5 +61,28 @@ pub const KNOWN: &[Known] = &[
         layers: SECRET,
         tiers: FIRED,
         what: &["origin: 2 connections instead of 1 connections"],
+    },
+    Known {
+        id: "h2-held-block",
+        case: "h2-continuation-in-parts",
+        layers: ANY,
+        tiers: LOOKED_INTO,
+        what: &[
+            "origin: silence instead of 16009 bytes \"\\x00>\\x80\\x01\\x01\\x00\\x00\\x00\\x03\\x00\\x07:method\\x03GET\\x00\\x07:scheme\\x05https\\x00\\n:…\"",
+        ],
+    },
+    Known {
+        id: "h2-introduction",
+        case: "h2-client-that-waits-for-settings",
+        layers: CLEAR,
+        tiers: &[Tier::Passed],
+        what: &[WAITS],
+    },
+    Known {
+        id: "h2-introduction",
+        case: "h2-client-that-waits-for-settings",
+        layers: ANY,
+        tiers: LOOKED_INTO,
+        what: &[WAITS],
     },
 ];

@@ -47,7 +47,8 @@ fn every_row_names_tests_that_are_there() {
                 std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{id}: {file}: {error}"));
             let (function, case) = (format!("fn {name}("), format!("\"{name}\""));
             assert!(text.contains(&function) || text.contains(&case), "{id}: {file} has no {name}");
-            if file.contains("faithful/cases/") {
+            // A row without a known difference is about time alone, which no case compares.
+            if file.contains("faithful/cases/") && KNOWN.iter().any(|known| known.id == id) {
                 assert!(
                     KNOWN.iter().any(|known| known.id == id && known.case == name),
                     "{id}: {name} is not known to differ so"

@@ -1,7 +1,7 @@
 //! The same conversation directly and through the agent, at every tier: what each end saw is compared byte by byte and end by end.
 //!
 //! A conversation is a [`script`] of two parties, played on a [`stage`]: with nothing between them, or with a whole agent of this
-//! process, which needs neither root nor the kernel half. Differences that are [`known`] are exactly those of
+//! process, which needs neither root nor the kernel half; the [`kernel`]'s part needs both. Differences that are [`known`] are exactly those of
 //! `docs/differences.md`; any other fails, as does a known one that is gone. `MOXIE_CASE=NAME` plays one case and tells all of it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -10,6 +10,7 @@
 mod cases;
 mod frames;
 mod golden;
+mod kernel;
 mod known;
 mod listed;
 mod party;

@@ -1,11 +1,10 @@
 //! Plays a script on a stage and writes down what both ends saw.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use moxie_agent::journal::{ConnectionVerdict, Reason};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -14,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::party::{End, Inbox, Order, Party};
 use crate::script::{Layer, Script, Side, Step};
 use crate::secret::Secret;
-use crate::stage::{Stage, Tier};
+use crate::stage::{Judged, Stage, Tier};
 use crate::transcript::{Event, Transcript, What};
 
 /// How long anything that has to come is waited for.
@@ -48,17 +47,21 @@ pub enum Presence {
 pub struct Played {
     pub transcript: Transcript,
     /// What the agent made of the connection, and why.
-    pub verdict: Option<(ConnectionVerdict, Reason)>,
+    pub verdict: Option<Judged>,
+    /// Whether it was the client's own socket that came to the origin.
+    pub is_own: bool,
 }
 
 /// Plays `script`.
-pub async fn play(script: &Script, cast: &Cast, layer: Layer, tier: Tier, stage: &Stage) -> Played {
+pub async fn play(script: &Script, cast: &Cast, layer: Layer, tier: Tier, stage: &impl Stage) -> Played {
     let secret = (layer == Layer::Secret).then(|| stage.server(cast.domain, &cast.spoken));
-    let origin = Origin::open(secret, cast.presence).await;
+    let origin = Origin::open(stage.listen(), secret, cast.presence);
     let address = origin.address;
     let mut transcript = Transcript::default();
+    let mut is_own = true;
     match stage.connect(tier, address).await {
         Ok(stream) => {
+            let own = stream.local_addr().ok();
             let secret =
                 (layer == Layer::Secret).then(|| Secret::client(&stage.client(tier, &cast.offered), &cast.host));
             let client = Party::on(stream, secret, Arc::default());
@@ -73,6 +76,7 @@ pub async fn play(script: &Script, cast: &Cast, layer: Layer, tier: Tier, stage:
                     break;
                 }
             }
+            is_own = players.origin.came.lock().unwrap().peers.iter().all(|peer| Some(*peer) == own);
             transcript = players.leave(script);
         }
         Err(error) => {
@@ -81,8 +85,8 @@ pub async fn play(script: &Script, cast: &Cast, layer: Layer, tier: Tier, stage:
             transcript.given_up = Some(0);
         }
     }
-    let verdict = stage.record(tier, address).await.map(|record| (record.verdict, record.reason));
-    Played { transcript, verdict }
+    let verdict = stage.verdict(tier, address).await;
+    Played { transcript, verdict, is_own }
 }
 
 /// Something had to come and did not.
@@ -202,7 +206,7 @@ impl Players {
 
     fn leave(mut self, script: &Script) -> Transcript {
         if script.reaches_origin() && self.transcript.given_up.is_none() {
-            let count = self.origin.came.lock().unwrap().count;
+            let count = self.origin.came.lock().unwrap().peers.len();
             self.note(script.steps.len(), Side::Origin, What::Connections(count));
         }
         self.transcript.agreed = [
@@ -217,7 +221,7 @@ impl Players {
 #[derive(Default)]
 struct Came {
     waiting: VecDeque<Party>,
-    count: usize,
+    peers: Vec<SocketAddr>,
 }
 
 /// The origin's address and whoever came to it.
@@ -230,17 +234,18 @@ struct Origin {
 }
 
 impl Origin {
-    async fn open(secret: Option<Arc<ServerConfig>>, presence: Presence) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    fn open(listener: StdListener, secret: Option<Arc<ServerConfig>>, presence: Presence) -> Self {
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
         let address = listener.local_addr().unwrap();
         let (came, arrival) = (Arc::<Mutex<Came>>::default(), Arc::<Notify>::default());
         let accepting = (presence == Presence::There).then(|| {
             let (came, arrival) = (Arc::clone(&came), Arc::clone(&arrival));
             tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
+                while let Ok((stream, peer)) = listener.accept().await {
                     let party = Party::on(stream, secret.as_ref().map(Secret::server), Arc::clone(&arrival));
                     let mut came = came.lock().unwrap();
-                    came.count += 1;
+                    came.peers.push(peer);
                     came.waiting.push_back(party);
                     drop(came);
                     arrival.notify_waiters();

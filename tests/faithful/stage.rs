@@ -1,6 +1,7 @@
 //! Where a script is played: directly, or with a whole agent of this process between the two ends.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -12,7 +13,7 @@ use moxie_agent::app::{AdminDoors, App, Options};
 use moxie_agent::clock::Clock;
 use moxie_agent::config::{self, Flags};
 use moxie_agent::divert::{Attachment, Divert, DivertError, Listening, Origin, Terms};
-use moxie_agent::journal::{Connection, Filter};
+use moxie_agent::journal::{ConnectionVerdict, Filter, Reason};
 use moxie_agent::namespace::Namespace;
 use moxie_agent::paths::StateDir;
 use rustls::{ClientConfig, ServerConfig};
@@ -30,6 +31,8 @@ use crate::secret::{self, Roots};
 pub enum Tier {
     /// Nothing stands between the ends.
     Direct,
+    /// The client is opted in, and no rule could act on it: the kernel leaves it alone.
+    Left,
     /// The agent carries the bytes: no rule names the host.
     Passed,
     /// A rule names the host and fires for none of these requests.
@@ -43,12 +46,34 @@ impl Tier {
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Left => "left alone",
             Self::Passed => "passed",
             Self::Interpreted => "interpreted",
             Self::Fired => "fired",
         }
     }
 }
+
+/// Where conversations are played.
+pub trait Stage: Send + Sync {
+    /// An address for an origin.
+    fn listen(&self) -> TcpListener;
+
+    /// What the origin's side of TLS is set up with.
+    fn server(&self, domain: &str, alpn: &[&str]) -> Arc<ServerConfig>;
+
+    /// What the client's side is, which trusts the origin's authority and the tier's.
+    fn client(&self, tier: Tier, alpn: &[&str]) -> Arc<ClientConfig>;
+
+    /// Connects a client that wants to go to `destination`.
+    fn connect(&self, tier: Tier, destination: SocketAddr) -> impl Future<Output = io::Result<TcpStream>> + Send;
+
+    /// What became of the one connection to `destination`, once it is on record; none where nobody records.
+    fn verdict(&self, tier: Tier, destination: SocketAddr) -> impl Future<Output = Option<Judged>> + Send;
+}
+
+/// A verdict, and why.
+pub type Judged = (ConnectionVerdict, Reason);
 
 /// Where each client, by its address, wants to go.
 type Destinations = Arc<Mutex<HashMap<SocketAddr, SocketAddr>>>;
@@ -116,7 +141,7 @@ impl Divert for Told {
 }
 
 /// What the bounds of the sniffing stage come to here: a script that stops in a head waits for them.
-const CONFIG: &str = "[sniff]\nfirst_byte = \"20ms\"\ntimeout = \"2s\"\n";
+const CONFIG: &str = "[sniff]\nfirst_byte = \"20ms\"\ntimeout = \"4s\"\n";
 
 /// An agent.
 struct Agent {
@@ -150,14 +175,14 @@ impl Agent {
     }
 }
 
-/// Every tier's agent, and the certificates of both ends.
-pub struct Stage {
+/// Loopback, with an agent for every tier that has one.
+pub struct Loopback {
     roots: Roots,
     /// As [`Tier::Passed`], [`Tier::Interpreted`] and [`Tier::Fired`].
     agents: [Agent; 3],
 }
 
-impl Stage {
+impl Loopback {
     /// A stage whose agents have these rules: none that names a host of `domain`, some that fire for nothing, and those that fire.
     pub async fn set(domain: &str, fired: &[Value]) -> Self {
         let roots = Roots::new();
@@ -174,27 +199,30 @@ impl Stage {
 
     fn agent(&self, tier: Tier) -> Option<&Agent> {
         match tier {
-            Tier::Direct => None,
+            Tier::Direct | Tier::Left => None,
             Tier::Passed => Some(&self.agents[0]),
             Tier::Interpreted => Some(&self.agents[1]),
             Tier::Fired => Some(&self.agents[2]),
         }
     }
+}
 
-    /// What the origin's side of TLS is set up with.
-    pub fn server(&self, domain: &str, alpn: &[&str]) -> Arc<ServerConfig> {
+impl Stage for Loopback {
+    fn listen(&self) -> TcpListener {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
+    }
+
+    fn server(&self, domain: &str, alpn: &[&str]) -> Arc<ServerConfig> {
         self.roots.server(&format!("*.{domain}"), alpn)
     }
 
-    /// What the client's side is, which trusts the origin's authority and the tier's.
-    pub fn client(&self, tier: Tier, alpn: &[&str]) -> Arc<ClientConfig> {
+    fn client(&self, tier: Tier, alpn: &[&str]) -> Arc<ClientConfig> {
         let own = self.agent(tier).map(|agent| agent.app.authority_pem.clone());
         let pems: Vec<String> = [self.roots.pem()].into_iter().chain(own).collect();
         secret::client(&pems.iter().map(String::as_str).collect::<Vec<_>>(), alpn)
     }
 
-    /// Connects a client that wants to go to `destination`.
-    pub async fn connect(&self, tier: Tier, destination: SocketAddr) -> std::io::Result<TcpStream> {
+    async fn connect(&self, tier: Tier, destination: SocketAddr) -> io::Result<TcpStream> {
         let socket = tokio::net::TcpSocket::new_v4()?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let Some(agent) = self.agent(tier) else { return socket.connect(destination).await };
@@ -202,20 +230,28 @@ impl Stage {
         socket.connect(agent.door).await
     }
 
-    /// The record of the one connection to `destination`, once it is written.
-    pub async fn record(&self, tier: Tier, destination: SocketAddr) -> Option<Connection> {
+    async fn verdict(&self, tier: Tier, destination: SocketAddr) -> Option<Judged> {
         let agent = self.agent(tier)?;
         let wanted = destination.to_string();
-        let deadline = tokio::time::Instant::now() + BOUND;
-        loop {
-            let filter = Filter { contains: Some(wanted.clone()), ..Filter::default() };
+        let filter = Filter { contains: Some(wanted.clone()), ..Filter::default() };
+        until(|| {
             let records = agent.app.journal.connections(&filter).items;
-            let found = records.into_iter().find(|record| record.original_dst.as_deref() == Some(&*wanted));
-            if found.is_some() || tokio::time::Instant::now() > deadline {
-                return found;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            let record = records.into_iter().find(|record| record.original_dst.as_deref() == Some(&*wanted))?;
+            Some((record.verdict, record.reason))
+        })
+        .await
+    }
+}
+
+/// Asks for something until it is there, or has had the time to be.
+pub async fn until<T>(ask: impl Fn() -> Option<T>) -> Option<T> {
+    let deadline = tokio::time::Instant::now() + BOUND;
+    loop {
+        let found = ask();
+        if found.is_some() || tokio::time::Instant::now() > deadline {
+            return found;
         }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
 

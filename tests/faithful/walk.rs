@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant};
 use crate::cases::{DOMAIN, pattern};
 use crate::play::{Cast, Presence, play};
 use crate::script::{Close, Layer, Script, Side, Step};
-use crate::stage::{Stage, Tier};
+use crate::stage::{Loopback, Tier};
 
 /// Walks where nothing else is asked for.
 const WALKS: u64 = 60;
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_walks_are_the_same_at_every_tier() {
-    let stage = Arc::new(Stage::set(DOMAIN, &[]).await);
+    let stage = Arc::new(Loopback::set(DOMAIN, &[]).await);
     let deadline = number("MOXIE_LONG").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut seeds = match (number("MOXIE_SEED"), deadline) {
         (Some(seed), _) => seed..=seed,
@@ -71,7 +71,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// One walk; what differs, if anything does.
-async fn walk(seed: u64, stage: &Stage) -> Option<String> {
+async fn walk(seed: u64, stage: &Loopback) -> Option<String> {
     let mut dice = StdRng::seed_from_u64(seed);
     let layer = if dice.random_bool(0.3) { Layer::Secret } else { Layer::Clear };
     let script = script(&mut dice);

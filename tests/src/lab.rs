@@ -9,20 +9,24 @@ use anyhow::{Context, Result, ensure};
 pub mod agent;
 pub(crate) mod authority;
 pub mod cgroup;
+pub mod dns;
 pub mod loopback;
 pub(crate) mod namespace;
 pub mod origins;
 pub mod process;
 pub mod room;
 mod run;
+pub mod sockets;
 pub(crate) mod sweep;
 
 pub use cgroup::Place;
+pub use dns::{Dns, Entry, Resolver};
 pub use loopback::Loopback;
 pub use origins::{Origins, Seen};
 pub use process::{Finished, Running};
 pub use room::Room;
 pub use run::Run;
+pub use sockets::Sockets;
 
 use crate::way::{self, Way};
 use authority::Authority;

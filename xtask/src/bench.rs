@@ -136,6 +136,6 @@ pub(crate) fn build(profile: Profile) -> Result<std::path::PathBuf> {
     };
     println!("bench: {}", command::line(&measured));
     command::show(measured)?;
-    command::show(command::cargo(&["build", "-p", "moxie-bench", "--bin", "bench"]))?;
+    command::show(command::cargo(&["build", "-p", "moxie-bench", "--bin", "bench", "--bin", "soak"]))?;
     Ok(command::root()?.join(directory))
 }

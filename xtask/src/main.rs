@@ -7,6 +7,7 @@ mod fuzz;
 mod openapi;
 mod package;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod vm;
@@ -42,8 +43,10 @@ enum Verb {
     Openapi,
     /// A Debian package, and a tarball with a static program
     Package(package::Options),
-    /// Benchmarks
+    /// Moxie and its peers side by side, and parts of the agent
     Bench(bench::Options),
+    /// Mixed traffic with a fault now and then, for as long as it is told
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -68,5 +71,6 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Openapi => openapi::refresh(),
         Verb::Package(options) => package::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Soak(options) => soak::run(&options),
     }
 }

@@ -39,6 +39,7 @@ const PACKAGES: &[Package] = &[
     package("python3"),
     package("python3-requests"),
     package("python3-httpx"),
+    package("python3-grpcio"),
     package("python3-venv"),
     // One client of each kind that reads roots in a way of its own, and containers to run them in.
     package("python3-aiohttp"),

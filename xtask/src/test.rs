@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::{self, cargo};
-use crate::{bench, setup, tidy, vm};
+use crate::{bench, setup, soak, tidy, vm};
 
 /// Where each step's output is kept.
 const LOGS: &str = "target/xtask";
@@ -18,6 +18,9 @@ const LOGS: &str = "target/xtask";
 const OTHER_WAYS: [&str; 2] = ["netfilter", "proxy"];
 /// Test programs that hold on every way, but for the rows of `docs/ways.md` that they name.
 const ON_EVERY_WAY: [&str; 6] = ["rules", "wire", "run", "safety", "commands", "zero"];
+
+/// What those tests of the loopback programs are in that need root and the kernel half.
+const KERNEL: &str = "kernel::";
 
 /// How a step came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +84,14 @@ fn code(summary: &mut Summary) -> Result<()> {
     summary.command("the lab's own parts", cargo(&["test", "-p", "moxie-tests", "--lib"]));
     summary.command("the bench's own parts", cargo(&["test", "-p", "moxie-bench"]));
     for target in [targets("datapath")?, targets("faithful")?].concat() {
-        summary.command(&format!("loopback: {target}"), cargo(&["test", "-p", "moxie-tests", "--test", &target]));
+        let test = with(cargo(&["test", "-p", "moxie-tests", "--test", &target]), &["--", "--skip", KERNEL]);
+        summary.command(&format!("loopback: {target}"), test);
+    }
+    let (step, test) = ("real kernel: faithful", cargo(&["test", "-p", "moxie-tests", "--test", "faithful", KERNEL]));
+    if command::is_root() {
+        summary.command(step, test);
+    } else {
+        summary.skipped(step);
     }
     hostile(summary);
     // What the fuzzer was given and what it has found; the fuzzer itself is `cargo xtask fuzz`.
@@ -100,6 +110,11 @@ fn code(summary: &mut Summary) -> Result<()> {
         summary.own("bench, one short run of each", bench::smoke);
     } else {
         summary.skipped("bench, one short run of each");
+    }
+    if command::is_root() {
+        summary.own("soak, a short one", soak::smoke);
+    } else {
+        summary.skipped("soak, a short one");
     }
     Ok(())
 }

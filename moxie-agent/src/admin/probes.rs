@@ -40,7 +40,8 @@ async fn healthz() -> &'static str {
 
 /// Tells whether the agent can do its work
 ///
-/// Not while it starts, while diversion is switched off, or while the store is down (rules then stay as they are and keep working).
+/// Not while it starts, while diversion is switched off, while it has enough to do and new connections go direct (`shedding`), or while
+/// the store is down (rules then stay as they are and keep working).
 #[utoipa::path(
     get, path = "/readyz", tag = "probes", operation_id = "getReadiness", security(()),
     responses(
@@ -61,5 +62,6 @@ async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
 )]
 async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
     state.metrics.store_up(state.rules.trouble().is_none());
+    state.metrics.known_addresses(state.scopes.known_addresses());
     ([(CONTENT_TYPE, OPENMETRICS)], state.metrics.render(&state.divert.counters()))
 }

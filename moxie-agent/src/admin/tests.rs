@@ -27,6 +27,7 @@ use tower::ServiceExt;
 use super::{Access, AdminState, Door, Facts, router};
 use crate::clock::Clock;
 use crate::datapath::learned::Learned;
+use crate::datapath::load::{Bounds, Load};
 use crate::divert::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, Terms};
 use crate::drain::Drain;
 use crate::events::Events;
@@ -93,6 +94,7 @@ struct Agent {
     scopes: Arc<Scopes>,
     store: Arc<dyn Store>,
     learned: Arc<Learned>,
+    load: Arc<Load>,
     ready: Arc<AtomicBool>,
     drain: Drain,
 }
@@ -109,12 +111,15 @@ async fn agent_with(store: Arc<dyn Store>) -> Agent {
     let scopes = Arc::new(Scopes::new(Arc::clone(&divert)));
     let (ready, drain) = (Arc::new(AtomicBool::new(true)), Drain::new());
     let learned: Arc<Learned> = Arc::default();
+    let bounds = Bounds { connections: 2, memory: None, kept_descriptors: 0 };
+    let load = Arc::new(Load::new(bounds, Arc::default()));
     let state = AdminState {
         rules: Arc::clone(&rules),
         scopes: Arc::clone(&scopes),
         journal: Arc::clone(&journal),
         metrics: Arc::new(Metrics::default()),
         learned: Arc::clone(&learned),
+        load: Arc::clone(&load),
         events,
         switchboard: Arc::new(Switchboard::open(Arc::clone(&divert), None, AddressLists::default()).0),
         divert,
@@ -135,7 +140,7 @@ async fn agent_with(store: Arc<dyn Store>) -> Agent {
         ports: crate::divert::PortSet::default(),
         drain: drain.clone(),
     };
-    Agent { router: router(state), journal, rules, scopes, store, learned, ready, drain }
+    Agent { router: router(state), journal, rules, scopes, store, learned, load, ready, drain }
 }
 
 /// An answer, read whole.

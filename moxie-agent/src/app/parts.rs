@@ -17,8 +17,9 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::datapath::learned::Learned;
+use crate::datapath::load::Load;
 use crate::datapath::relay::Pipes;
-use crate::datapath::{Context, sniff};
+use crate::datapath::{Context, load, sniff};
 use crate::descriptors;
 use crate::divert::Divert;
 use crate::drain::Drain;
@@ -41,6 +42,11 @@ use crate::upstream::Upstream;
 /// How often scopes are looked after.
 const REFRESH: Duration = Duration::from_secs(1);
 
+/// Each kind of record may have one part in so many of the memory that the agent may have.
+const SHARE_OF_RECORDS: u64 = 16;
+/// But so many bytes at least.
+const LEAST_RECORDS: usize = 64 << 10;
+
 /// What stands before anything is taken over from an earlier agent.
 #[derive(Debug)]
 pub(super) struct Ground {
@@ -61,13 +67,27 @@ impl Ground {
         let metrics = Arc::new(Metrics::default());
         let authority = Arc::new(Authority::open(&state.authority()).map_err(AppError::Authority)?);
         let store = store::open_or_down(store).await.map_err(AppError::Store)?;
-        let journal = Arc::new(Journal::new(config.records.bytes, events.clone()));
+        let bytes = room_for_records(config);
+        let journal = Arc::new(Journal::new(bytes, events.clone()));
         if let Err(error) = journal.preload(&*store).await {
             tracing::warn!("earlier records cannot be listed: {}", Chain(&error));
         }
-        let writer = journal.writer(Arc::clone(&store), config.records.bytes as u64, Arc::clone(&metrics));
+        let writer = journal.writer(Arc::clone(&store), bytes as u64, Arc::clone(&metrics));
         Ok(Self { store, journal, writer, authority, metrics, events })
     }
+}
+
+/// What each kind of record may have: what is configured, unless that would leave little memory to connections.
+fn room_for_records(config: &Config) -> usize {
+    let share = load::memory_limit(config.limits.memory).map_or(u64::MAX, |limit| limit / SHARE_OF_RECORDS);
+    let most = usize::try_from(share).unwrap_or(usize::MAX).max(LEAST_RECORDS);
+    if most < config.records.bytes {
+        tracing::info!(
+            bytes = most,
+            "fewer records are kept than records.bytes says, by the memory that the agent may have"
+        );
+    }
+    config.records.bytes.min(most)
 }
 
 /// Everything that is built before the first connection.
@@ -86,6 +106,7 @@ pub(super) struct Parts {
     /// What connections have taught.
     learned: Arc<Learned>,
     metrics: Arc<Metrics>,
+    load: Arc<Load>,
     events: Events,
     clock: Clock,
     started_at: Timestamp,
@@ -113,15 +134,15 @@ impl Parts {
         let label = (doors == AdminDoors::Open).then(|| config.scopes.label.clone()).flatten();
         let defaults = Defaults { label, refuse_quic: config.divert.refuse_quic };
         let scopes = Arc::new(Scopes::with(Arc::clone(&divert), defaults));
-        scopes.heed(Arc::clone(&rules) as _);
-        let weighed = Arc::downgrade(&scopes);
-        rules.follow(move || {
-            if let Some(scopes) = weighed.upgrade() {
-                scopes.weigh();
-            }
-        });
+        follow_rules(&rules, &scopes, &divert);
         let (started_at, upgrade) = (clock.now(), Arc::default());
         let learned = Arc::default();
+        let bounds = load::Bounds {
+            connections: config.limits.connections,
+            memory: config.limits.memory,
+            kept_descriptors: Pipes::within(descriptors::limit()).descriptors(),
+        };
+        let load = Arc::new(Load::new(bounds, Arc::clone(&metrics)));
         Self {
             divert,
             switchboard,
@@ -134,6 +155,7 @@ impl Parts {
             authority,
             learned,
             metrics,
+            load,
             events,
             clock,
             started_at,
@@ -154,6 +176,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             leaves: LeafCache::new(authority, config.tls.leaf_cache, Arc::clone(&self.metrics), self.clock.clone()),
             upstream: Upstream::new(Arc::clone(&self.divert), own, roots),
+            load: Arc::clone(&self.load),
             pipes: Pipes::within(descriptors::limit()),
             learned: Arc::clone(&self.learned),
             sniff: sniff::Bounds {
@@ -187,6 +210,7 @@ impl Parts {
             journal: Arc::clone(&self.journal),
             metrics: Arc::clone(&self.metrics),
             learned: Arc::clone(&self.learned),
+            load: Arc::clone(&self.load),
             events: self.events.clone(),
             switchboard: Arc::clone(&self.switchboard),
             divert: Arc::clone(&self.divert),
@@ -258,6 +282,23 @@ impl Parts {
             Err(error) => vec![format!("the stored scopes could not all be opted in again: {}", Chain(&error))],
         }
     }
+}
+
+/// Has the kernel half divert what rules could act on, from the first connect after a change of them was answered.
+fn follow_rules(rules: &Arc<RuleBook>, scopes: &Arc<Scopes>, divert: &Arc<dyn Divert>) {
+    if let Err(error) = divert.heed_names(Arc::clone(rules) as _) {
+        tracing::warn!(error = %Chain(&error), "no connection is left direct for the sake of its name");
+    }
+    scopes.heed(Arc::clone(rules) as _);
+    let (scopes, divert) = (Arc::downgrade(scopes), Arc::downgrade(divert));
+    rules.follow(move || {
+        if let Some(Err(error)) = divert.upgrade().map(|divert| divert.forget_names()) {
+            tracing::error!(error = %Chain(&error), "connections may be left direct that a new rule names");
+        }
+        if let Some(scopes) = scopes.upgrade() {
+            scopes.weigh();
+        }
+    });
 }
 
 /// A file by the one name that everyone finds it by.

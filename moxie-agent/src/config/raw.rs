@@ -9,7 +9,8 @@ use super::variables::{Shape, VARIABLES};
 use super::{Flags, Problem, suggest};
 
 /// Names of the sections.
-const SECTIONS: [&str; 10] = ["admin", "divert", "scopes", "sniff", "tls", "store", "records", "rules", "log", "drain"];
+const SECTIONS: [&str; 11] =
+    ["admin", "divert", "scopes", "sniff", "tls", "store", "limits", "records", "rules", "log", "drain"];
 
 /// A type that a setting can have.
 pub(super) trait Setting: Sized {

@@ -30,6 +30,7 @@ fn nothing_set_gives_the_documented_values() {
     assert_eq!(config.sniff.timeout, Duration::from_secs(3));
     assert_eq!(config.sniff.max_bytes, 65_536);
     assert_eq!(config.records.bytes, 64 << 20);
+    assert_eq!((config.limits.connections, config.limits.memory), (16_384, None));
     assert_eq!(config.log.format, crate::telemetry::LogFormat::Human);
     assert!(config.store.url.is_none() && config.rules.seed.is_none() && config.admin.token.is_none());
 }
@@ -145,7 +146,8 @@ proptest! {
     fn each_broken_setting_is_told_however_many_there_are(broken in proptest::sample::subsequence(vec![
         ("sniff", "timeout"), ("sniff", "max_bytes"), ("divert", "heartbeat"), ("records", "bytes"),
         ("log", "format"), ("drain", "timeout"), ("tls", "leaf_cache"), ("rules", "seed"),
-    ], 1..8)) {
+        ("limits", "connections"), ("limits", "memory"),
+    ], 1..10)) {
         let mut sections: BTreeMap<&str, String> = BTreeMap::new();
         for (section, key) in &broken {
             *sections.entry(section).or_default() += &format!("{key} = true\n");

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::record::ConnectionLog;
-use crate::descriptors;
 use crate::divert::{HEARTBEAT, Listening};
 use crate::namespace::Namespace;
 use crate::socket_options;
@@ -25,8 +24,6 @@ mod pulse;
 
 /// Pause after an accept() that failed for want of descriptors or memory.
 const RECOVERY: Duration = Duration::from_millis(50);
-/// Descriptors that one connection may need: both sockets, and room for what surrounds them.
-const DESCRIPTORS_EACH: u64 = 3;
 
 /// A connection that the kernel sent here.
 #[derive(Debug)]
@@ -88,7 +85,6 @@ struct Served {
 }
 
 async fn accept_loop(served: Served, beating: Beating, cx: Arc<Context>) {
-    let limit = connection_limit();
     let mut tick = interval(HEARTBEAT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -96,11 +92,11 @@ async fn accept_loop(served: Served, beating: Beating, cx: Arc<Context>) {
             biased;
             () = cx.drain.started() => return admit_waiting(&served, &cx),
             () = served.closing.cancelled() => return admit_waiting(&served, &cx),
-            _ = tick.tick() => if beating.is_due() { beat(&cx, limit) },
-            accepted = served.listener.accept(), if (cx.drain.running() as u64) < limit => match accepted {
+            _ = tick.tick() => if beating.is_due() { beat(&cx) },
+            accepted = served.listener.accept(), if cx.load.has_room() => match accepted {
                 Ok((stream, _)) => {
                     admit(stream, &served, &cx);
-                    if cx.drain.running() as u64 >= limit {
+                    if cx.load.shedding().is_some() {
                         // A beat says when there is room again.
                         cx.divert.rest();
                     }
@@ -122,25 +118,22 @@ fn admit_waiting(served: &Served, cx: &Arc<Context>) {
     }
 }
 
-/// Beats only while another connection could be taken: without a beat the kernel lets new connections go direct.
-fn beat(cx: &Context, limit: u64) {
-    let open = cx.drain.running() as u64;
-    if open < limit && std::fs::File::open("/dev/null").is_ok() {
-        cx.divert.beat();
-    } else {
-        tracing::warn!(open, limit, "out of descriptors: new connections go direct");
+/// Beats only while another connection is taken: without a beat the kernel lets new connections go direct.
+fn beat(cx: &Context) {
+    cx.load.look();
+    match cx.load.shedding() {
+        None => cx.divert.beat(),
+        Some(_) => cx.divert.rest(),
     }
-}
-
-/// Nine tenths of what the descriptor limit allows beside what is open already. Connections beyond it wait to be accepted; a beat
-/// is missing then, so they are few.
-fn connection_limit() -> u64 {
-    (descriptors::limit().saturating_sub(descriptors::in_use()) / DESCRIPTORS_EACH * 9 / 10).max(1)
 }
 
 fn admit(stream: TcpStream, served: &Served, cx: &Arc<Context>) {
     socket_options::carry(&stream);
+    let admitted = cx.load.admit();
     let log = ConnectionLog::open(cx);
     let conn = super::connection(Accepted { stream, namespace: Arc::clone(&served.namespace), log }, Arc::clone(cx));
-    cx.drain.spawn(conn);
+    cx.drain.spawn(async move {
+        conn.await;
+        drop(admitted);
+    });
 }

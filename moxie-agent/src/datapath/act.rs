@@ -44,6 +44,9 @@ pub enum Error {
     /// HTTP with the application broke off.
     #[error("HTTP with the client broke off")]
     Serve(#[source] hyper::Error),
+    /// One side said what cannot be relayed, after rules had acted; both have been told so by this code.
+    #[error("HTTP/2 that cannot be relayed: {0}")]
+    Http2(h2::Reason),
 }
 
 impl Error {
@@ -59,7 +62,8 @@ impl Error {
             | Self::Serve(_)
             | Self::Client(_)
             | Self::Upstream(_)
-            | Self::Open(_) => None,
+            | Self::Open(_)
+            | Self::Http2(_) => None,
         }
     }
 }

@@ -1,68 +1,25 @@
-//! The inner loop: each request of an intercepted connection goes through decide -> act -> record.
+//! The inner loop for requests that an explicit proxy's client sends in absolute-form: each goes through decide -> act -> record.
 
 pub mod body;
 pub mod party;
 pub mod session;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use http::{Method, Request, Response, Version, header};
+use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper::server::conn::http1;
 
-use super::act::{Error, delay, forward, respond, rewrite};
+use super::act::{delay, forward, respond, rewrite};
 use super::record::ExchangeLog;
+use crate::journal::Protocol;
 use crate::rules::set::{self, Action, Hit, normal_authority};
 use body::ResponseBody;
 use session::{Failure, Session};
 
 /// Most headers of a request that are read.
 const MAX_HEADERS: usize = 1024;
-/// Largest header list of an HTTP/2 request, bytes.
-const MAX_HEADER_LIST: u32 = 64 * 1024;
-
-/// Serves the exchanges of a connection until it ends.
-///
-/// # Errors
-/// The client broke off, or an exchange could not be answered.
-pub async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    session: Arc<Session>,
-) -> Result<(), Error> {
-    let handler = Arc::clone(&session);
-    let service = service_fn(move |request| handle(request, Arc::clone(&handler)));
-    let io = TokioIo::new(stream);
-    let served = if session.version == Version::HTTP_2 {
-        let server = http2_server();
-        let ended = async {
-            tokio::select! {
-                () = session.party.cx.drain.started() => {}
-                () = session.link.closed() => {}
-            }
-        };
-        run(server.serve_connection(io, service), |conn| conn.graceful_shutdown(), ended).await
-    } else {
-        let server = http1_server(session.party.scheme);
-        let connection = server.serve_connection(io, service).with_upgrades();
-        let ended = async {
-            tokio::select! {
-                () = last_request(&session) => {}
-                () = session.link.closed() => {}
-            }
-        };
-        let close = |conn: Pin<&mut _>| {
-            http1::UpgradeableConnection::graceful_shutdown(conn);
-            session.last.told();
-        };
-        run(connection, close, ended).await
-    };
-    served.map_err(Error::Serve)
-}
 
 /// A client in the clear may close its half and still wait for the answer. Inside TLS a close means that it is gone: what is
 /// under way for it ends, so that the destination sees it go, as it would have directly.
@@ -70,22 +27,6 @@ pub(super) fn http1_server(scheme: &str) -> http1::Builder {
     let mut server = http1::Builder::new();
     server.preserve_header_case(true).auto_date_header(false).half_close(scheme == "http").max_headers(MAX_HEADERS);
     server
-}
-
-fn http2_server() -> http2::Builder<TokioExecutor> {
-    let mut server = http2::Builder::new(TokioExecutor::new());
-    server.auto_date_header(false).max_header_list_size(MAX_HEADER_LIST);
-    server
-}
-
-/// The moment for an HTTP/1 connection to end while the agent drains: when its client has sent another request, so that the
-/// answer tells it that this was the last. A close between two exchanges could cross a request on its way.
-async fn last_request(session: &Session) {
-    session.party.cx.drain.started().await;
-    tokio::select! {
-        () = session.last.awaited() => {}
-        () = session.party.cx.drain.hurried() => {}
-    }
 }
 
 /// Runs a connection; once `ended` it ends after what is under way.
@@ -110,18 +51,6 @@ where
     connection.await
 }
 
-async fn handle(request: Request<Incoming>, session: Arc<Session>) -> Result<Response<ResponseBody>, Failure> {
-    session.party.has_asked();
-    if session.version != Version::HTTP_2 && session.party.cx.drain.has_started() {
-        session.last.request().await;
-    }
-    let served = exchange(request, &session).await;
-    if served.is_err() && session.version != Version::HTTP_2 {
-        session.abort.request();
-    }
-    served
-}
-
 /// Decides, acts on and records one request.
 pub(super) async fn exchange(
     request: Request<Incoming>,
@@ -129,7 +58,7 @@ pub(super) async fn exchange(
 ) -> Result<Response<ResponseBody>, Failure> {
     let (authority, party) = (authority(&request, session.party.scheme), &session.party);
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let mut log = party.open_log(session.protocol(), request.method().as_str(), &authority, target);
+    let mut log = party.open_log(Protocol::Http1, request.method().as_str(), &authority, target);
     let facts = set::Request {
         method: request.method().as_str(),
         scheme: party.scheme,
@@ -157,7 +86,6 @@ async fn act(
             Err(Failure::NotFinal(status))
         }
         Action::Respond { status, headers, body, .. } => {
-            session.link.release_ready();
             let bodiless = request.method() == Method::HEAD;
             respond::read_request(request.into_body(), &mut log).await?;
             waited(&mut log, hit.delay).await;

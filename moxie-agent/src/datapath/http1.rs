@@ -14,7 +14,7 @@ mod exchange;
 mod facts;
 mod lane;
 mod requests;
-mod wire;
+pub(in crate::datapath) mod wire;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -258,7 +258,7 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
                 self.reset_upstream();
                 Error::Client(error)
             }
-            Broken::Gone => return Err(Error::ClientGone),
+            Broken::Gone | Broken::Asked => return Ok(()),
             Broken::Upstream(error) => {
                 self.break_exchanges(ExchangeError::UpstreamBroke);
                 Error::Upstream(error)
@@ -267,7 +267,6 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
                 self.break_exchanges(error.in_record());
                 Error::Open(error)
             }
-            Broken::Asked => return Ok(()),
             Broken::Doubt(doubt) => {
                 self.party.log.doubted(doubt);
                 return Ok(());

@@ -42,7 +42,7 @@ struct Notes {
     protocol: Protocol,
     verdict: ConnectionVerdict,
     reason: Reason,
-    doubt: Option<Doubt>,
+    doubt: Option<&'static str>,
     open: Option<OpenConnection>,
 }
 
@@ -120,6 +120,11 @@ impl ConnectionLog {
 
     /// Notes that the rest of the connection is passed on and not looked into, and why.
     pub fn doubted(&self, doubt: Doubt) {
+        self.uninterpreted(doubt.code());
+    }
+
+    /// As [`Self::doubted`], with the code of what was found.
+    pub fn uninterpreted(&self, doubt: &'static str) {
         let mut notes = self.notes();
         if notes.doubt.is_none() {
             (notes.reason, notes.doubt) = (Reason::Uninterpreted, Some(doubt));
@@ -153,7 +158,7 @@ impl Drop for ConnectionLog {
             protocol: notes.protocol,
             verdict: notes.verdict,
             reason: notes.reason,
-            doubt: notes.doubt.map(|doubt| doubt.code().to_owned()),
+            doubt: notes.doubt.map(str::to_owned),
             bytes_up: self.bytes.up.load(Ordering::Relaxed),
             bytes_down: self.bytes.down.load(Ordering::Relaxed),
             duration_ms: millis(self.opened),

@@ -36,6 +36,17 @@ impl Ahead {
         Ok(())
     }
 
+    /// The connection if it stands, without waiting for it.
+    ///
+    /// # Errors
+    /// It does not stand yet.
+    pub fn standing(self) -> Result<TcpStream, Self> {
+        match self.0 {
+            Stage::Standing(stream) => Ok(stream),
+            underway @ Stage::Underway(_) => Err(Self(underway)),
+        }
+    }
+
     /// The connection, waited for.
     ///
     /// # Errors

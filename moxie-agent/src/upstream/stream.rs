@@ -36,8 +36,16 @@ impl Way {
     /// The way to `origin`, inside TLS if `tls` is given, and the connection that can be used at once if `ready` holds one.
     #[must_use]
     pub fn new(origin: Origin, tls: Option<TlsTarget>, ready: Ready) -> (Self, Option<Stream>) {
-        let stream = ready.tls.map(|stream| Stream::Tls(Box::new(stream)));
-        (Self { origin, tls, dialled: ready.plain }, stream)
+        let (dialled, stream) = match (&tls, ready) {
+            (None, Ready { plain: None, .. }) => (None, None),
+            (None, Ready { plain: Some(ahead), .. }) => match ahead.standing() {
+                Ok(stream) => (None, Some(Stream::Plain(stream))),
+                Err(underway) => (Some(underway), None),
+            },
+            (Some(_), Ready { tls: Some(stream), plain }) => (plain, Some(Stream::Tls(Box::new(stream)))),
+            (Some(_), Ready { tls: None, plain }) => (plain, None),
+        };
+        (Self { origin, tls, dialled }, stream)
     }
 
     /// Opens the connection.
@@ -63,6 +71,15 @@ impl Way {
 }
 
 impl Stream {
+    /// Whether HTTP/2 may be spoken on it: in the clear as its client does, inside TLS as its destination has chosen.
+    #[must_use]
+    pub fn takes_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,

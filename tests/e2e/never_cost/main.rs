@@ -9,6 +9,7 @@ mod ending;
 mod flood;
 mod foreign;
 mod load;
+mod memory;
 mod namespace;
 mod refused;
 mod short;

@@ -1,18 +1,18 @@
 //! The agent runs short of descriptors or memory, or somebody has its ports.
 
-use std::fs;
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use moxie_tests::lab::{Place, Running, agent};
 use moxie_tests::programs::{PYTHON, script};
-use moxie_tests::{Agent, Lab, bounds, wait};
+use moxie_tests::{Lab, bounds, wait};
 use serde_json::Value;
 
 use crate::load::{CLIENTS, Load, Moment, always_429, mixed, now, opt_in};
+use crate::memory::Group;
 
 /// Connections at once of a crowd.
 const CROWD: u64 = 1000;
+/// Bytes: whatever the agent allocates from then on is more.
+const HARDLY_ANY: u64 = 256 << 10;
 
 #[test]
 fn a_thousand_connections_are_served_by_an_agent_with_256_descriptors() -> Result<()> {
@@ -48,8 +48,9 @@ fn an_agent_that_the_kernel_ends_for_want_of_memory_costs_what_was_in_flight() -
     let lab = Lab::new()?;
     let agent = always_429(&lab)?;
     let mut load = Load::start(&agent, &mixed())?;
-    let memory = Memory::create()?;
+    let memory = Group::create("hardly-any")?;
     let began = now()?;
+    memory.limit(HARDLY_ANY)?;
     memory.hold(&agent)?;
     wait::until("the agent to be ended", bounds::PROGRAM, || Ok(agent.is_gone().then_some(())))?;
     let ended = Moment { began, over: now()? };
@@ -57,42 +58,6 @@ fn an_agent_that_the_kernel_ends_for_want_of_memory_costs_what_was_in_flight() -
     let report = load.end()?;
     report.ensure_only(&["200", "429"])?;
     report.ensure_cut_only_at(&[ended], CLIENTS)
-}
-
-/// A cgroup with hardly any memory, v1 or v2 as this host has it.
-struct Memory {
-    path: PathBuf,
-    limit: &'static str,
-}
-
-impl Memory {
-    fn create() -> Result<Self> {
-        let name = format!("moxie-test-memory-{}", std::process::id());
-        let (v1, v2) = (PathBuf::from("/sys/fs/cgroup/memory"), PathBuf::from("/sys/fs/cgroup"));
-        let (parent, limit) = if v1.join("cgroup.procs").exists() {
-            (v1, "memory.limit_in_bytes")
-        } else {
-            // In a hierarchy where nobody has switched it on for children, there is none to test with.
-            fs::write(v2.join("cgroup.subtree_control"), "+memory").context("no memory controller on this host")?;
-            (v2, "memory.max")
-        };
-        let path = parent.join(name);
-        fs::create_dir(&path)?;
-        Ok(Self { path, limit })
-    }
-
-    /// What the agent allocates from now on is more than it may have.
-    fn hold(&self, agent: &Agent<'_>) -> Result<()> {
-        fs::write(self.path.join(self.limit), "262144")?;
-        Ok(fs::write(self.path.join("cgroup.procs"), agent.pid().to_string())?)
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // Its process has ended; if not, the directory stays, and its name tells whose it was.
-        let _ = wait::until("the memory cgroup to be empty", bounds::SOON, || Ok(fs::remove_dir(&self.path).ok()));
-    }
 }
 
 #[test]

@@ -63,22 +63,24 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<String>,
 }
 
+impl Outcome {
+    /// Of a target whose figures are not of runs.
+    pub(crate) fn without_runs(name: &str, error: Option<anyhow::Error>) -> Self {
+        let failure = error.map(|error| format!("{error:#}"));
+        Self { name: name.to_owned(), base: 0, runs: vec![], note: None, failure }
+    }
+}
+
 /// What is to be filled by [`run`].
 pub(crate) fn outcomes(targets: &[Target<'_>]) -> Vec<Outcome> {
-    let outcome = |target: &Target<'_>| Outcome {
-        name: target.name.clone(),
-        base: target.base,
-        runs: vec![],
-        note: None,
-        failure: None,
-    };
+    let outcome = |target: &Target<'_>| Outcome { base: target.base, ..Outcome::without_runs(&target.name, None) };
     targets.iter().map(outcome).collect()
 }
 
 /// Makes every run: the targets in turn, in the opposite order every second time. One that fails is left out from then on.
 pub(crate) fn run(targets: &[Target<'_>], outcomes: &mut [Outcome], errand: Errand, options: &Options) {
     // Disturbed runs are made again, but not for ever: a machine that is never quiet is told of in the table.
-    let mut again = targets.len() * AGAIN;
+    let mut again = targets.len();
     for repeat in 0..options.repeats() {
         let mut pairs: Vec<_> = targets.iter().zip(outcomes.iter_mut()).collect();
         if repeat % 2 == 1 {

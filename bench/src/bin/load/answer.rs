@@ -89,17 +89,20 @@ fn parse(head: &[u8]) -> Result<(u16, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     #[tokio::test]
     async fn answers_are_read_whole_and_wrong_ones_are_errors() {
         let (mut ours, mut theirs) = tokio::io::duplex(1024);
-        let write = b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 5\r\n\r\nhelloHTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
-        tokio::io::AsyncWriteExt::write_all(&mut theirs, &write[..44]).await.unwrap();
+        let right: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 5\r\n\r\nhello";
+        let other: &[u8] = b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
+        theirs.write_all(right).await.unwrap();
         let (mut reader, mut bytes) = (Reader::small(), 0);
         reader.answer(&mut ours, 200, |count| bytes += count).await.unwrap();
         assert_eq!(bytes, 5);
-        tokio::io::AsyncWriteExt::write_all(&mut theirs, &write[44..]).await.unwrap();
+        theirs.write_all(other).await.unwrap();
         let error = reader.answer(&mut ours, 200, |_| ()).await.unwrap_err();
         assert_eq!(error.to_string(), "503 instead of 200");
         drop(theirs);

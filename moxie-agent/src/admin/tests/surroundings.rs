@@ -69,6 +69,20 @@ async fn the_kill_switch_works_and_readiness_says_why_not() {
 }
 
 #[tokio::test]
+async fn an_agent_that_has_enough_to_do_says_so() {
+    let agent = agent().await;
+    let connections = [agent.load.admit(), agent.load.admit()];
+    let told = "shedding: 2 connections are open, so new ones go direct; raise limits.connections";
+    let ready = agent.ask("GET", "/readyz", None).await;
+    assert_eq!((ready.status, &ready.json()["reasons"]), (StatusCode::SERVICE_UNAVAILABLE, &json!([told])));
+    let status = agent.ask("GET", "/api/v1/status", None).await.json();
+    assert_eq!((&status["shedding"], &status["diverting"]), (&json!(told), &json!(true)));
+    drop(connections);
+    agent.load.look();
+    assert_eq!(agent.ask("GET", "/api/v1/status", None).await.json()["shedding"], json!(null));
+}
+
+#[tokio::test]
 async fn the_address_lists_are_set_one_by_one_and_what_is_no_network_is_told() {
     let agent = agent().await;
     let set = |body: serde_json::Value| agent.ask("PUT", "/api/v1/divert", Some(body));

@@ -57,7 +57,7 @@ pub async fn send(
 pub fn pass_on(answer: Answer, session: &Arc<Session>, log: SharedLog) -> Response<ResponseBody> {
     lock(&log).answered(answer.response.status());
     let lease = answer.lease;
-    answer.response.map(|body| Answered::destination(body, log, lease, session.abort_on_break()))
+    answer.response.map(|body| Answered::destination(body, log, lease, session.abort.clone()))
 }
 
 /// After "101 Switching Protocols" the two sides speak with each other, and HTTP is over.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -28,7 +28,7 @@ use crate::datapath::sniff::Sniffed;
 use crate::divert::proxy::{self, Refusal};
 use crate::divert::{Asked, Form, Origin};
 use crate::rules::set::normal_authority;
-use crate::upstream::{Link, Ready};
+use crate::upstream::Link;
 
 /// Destinations of one client connection that keep their connections; one more, and all of them begin anew.
 const MAX_SESSIONS: usize = 64;
@@ -116,8 +116,8 @@ impl Gateway {
         let origin = Origin { destination: asked.destination(), asked: Some(asked), ..self.origin.clone() };
         let client = Client::new(&self.log.caller(), &name);
         let party = Party::new("http", origin.asked.clone(), Arc::clone(&self.log), client, &self.cx);
-        let link = Link::new(origin, None, Version::HTTP_11, Ready::default()).telling(&self.closed);
-        let session = Session::new(party, Version::HTTP_11, self.abort.clone(), link);
+        let link = Link::new(origin).telling(&self.closed);
+        let session = Session::new(party, self.abort.clone(), link);
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= MAX_SESSIONS {
             sessions.clear();

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use http::Version;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::{Error, gateway, passthrough};
@@ -17,15 +17,15 @@ use crate::datapath::Context;
 use crate::datapath::decide;
 use crate::datapath::downstream::Downstream;
 use crate::datapath::exchange::party::Party;
-use crate::datapath::exchange::{self, session::Session};
-use crate::datapath::http1;
+use crate::datapath::http1::wire::Wire;
 use crate::datapath::learned::Client;
 use crate::datapath::sniff::client_hello::ClientHello;
 use crate::datapath::sniff::{FirstBytes, Sniffed};
+use crate::datapath::{http1, http2};
 use crate::divert::Form;
 use crate::journal::Reason;
 use crate::tls::terminate::{TerminateError, terminate};
-use crate::upstream::{Finding, Link, Ready, TlsTarget, Way};
+use crate::upstream::{Finding, Ready, Stream, TlsTarget, Way};
 
 /// Serves a connection whose host some rule can name.
 ///
@@ -48,13 +48,8 @@ async fn clear(conn: Sniffed, version: Version, cx: &Arc<Context>) -> Result<(),
     let ready = Ready { plain: conn.dialled, tls: None };
     let party = Party::new("http", conn.origin.asked.clone(), conn.log, client, cx);
     let downstream = Downstream::new(conn.stream, party.log.bytes());
-    if version == Version::HTTP_11 {
-        let (way, ready) = Way::new(conn.origin, None, ready);
-        return http1::serve(downstream, &party, way, ready).await;
-    }
-    let link = Link::new(conn.origin, None, version, ready);
-    let session = Session::new(party, version, downstream.abort(), link);
-    exchange::serve(downstream, session).await
+    let (way, ready) = Way::new(conn.origin, None, ready);
+    serve_http(version, downstream, &party, way, ready).await
 }
 
 async fn tls(mut conn: Sniffed, hello: &ClientHello, cx: &Arc<Context>) -> Result<(), Error> {
@@ -101,20 +96,30 @@ async fn end_tls(
     }
     let client = Client::new(&conn.log.caller(), &destination.name);
     let downstream = Downstream::new(conn.stream, conn.log.bytes());
-    let abort = downstream.abort();
     let stream = terminate(downstream, leaf, destination.alpn.into_iter().collect()).await;
     let stream = stream.map_err(|error| Error::Terminate(learn_from(error, &client, cx)))?;
     let version = spoken(stream.get_ref().1.alpn_protocol());
     let party = Party::new("https", conn.origin.asked.clone(), conn.log, client, cx);
-    if version == Version::HTTP_11 {
-        let (way, ready) = Way::new(conn.origin, Some(destination.target), destination.ready);
-        let served = http1::serve(stream, &party, way, ready).await;
-        party.learn_refusal();
-        return served;
+    let (way, ready) = Way::new(conn.origin, Some(destination.target), destination.ready);
+    let served = serve_http(version, stream, &party, way, ready).await;
+    // A client that hangs up without a request, and never made one before, has most likely refused the certificate by a check of
+    // its own, after the handshake (a pin).
+    party.learn_refusal();
+    served
+}
+
+async fn serve_http(
+    version: Version,
+    client: impl Wire,
+    party: &Party,
+    way: Way,
+    ready: Option<Stream>,
+) -> Result<(), Error> {
+    if version == Version::HTTP_2 {
+        Box::pin(http2::serve(client, party, way, ready)).await
+    } else {
+        Box::pin(http1::serve(client, party, way, ready)).await
     }
-    let link = Link::new(conn.origin, Some(destination.target), version, destination.ready);
-    let session = Session::new(party, version, abort, link);
-    serve_inside(stream, session).await
 }
 
 /// A client that hangs up on our certificate refuses it, unless it is known to trust us: then it was most likely ended, as a service
@@ -128,17 +133,6 @@ fn learn_from(error: TerminateError, client: &Client, cx: &Context) -> Terminate
         cx.learned.refused.insert(client.clone());
     }
     error
-}
-
-/// A client that hangs up without a request, and never made one before, has most likely refused the certificate by a
-/// check of its own, after the handshake (a pin).
-async fn serve_inside(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    session: Arc<Session>,
-) -> Result<(), Error> {
-    let served = exchange::serve(stream, Arc::clone(&session)).await;
-    session.party.learn_refusal();
-    served
 }
 
 /// A client that is gone before it has seen a certificate has refused none: it lost patience while the destination was asked.

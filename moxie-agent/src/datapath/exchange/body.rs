@@ -59,22 +59,14 @@ impl Body for Sending {
     }
 }
 
-/// What a broken answer means for the client.
-#[derive(Clone, Debug)]
-pub enum OnBreak {
-    /// HTTP/2: the stream is reset by the server half.
-    ResetStream,
-    /// HTTP/1: the connection is reset.
-    ResetConnection(Abort),
-}
-
 /// An answer's body; ends its record when it is through or dropped.
 #[derive(Debug)]
 pub struct Answered {
     inner: Inner,
     log: SharedLog,
     lease: Option<Lease>,
-    on_break: OnBreak,
+    /// Resets the client, should the answer break off: HTTP/1 has no other way to say so.
+    abort: Option<Abort>,
 }
 
 #[derive(Debug)]
@@ -93,13 +85,13 @@ impl Answered {
     /// A rule's body in a real answer.
     #[must_use]
     pub fn replaced(body: Full<Bytes>, log: SharedLog) -> Self {
-        Self { inner: Inner::Own(body), log, lease: None, on_break: OnBreak::ResetStream }
+        Self { inner: Inner::Own(body), log, lease: None, abort: None }
     }
 
     /// The destination's own body; `lease` is given back when it is through.
     #[must_use]
-    pub fn destination(body: Incoming, log: SharedLog, lease: Option<Lease>, on_break: OnBreak) -> Self {
-        Self { inner: Inner::Destination(body), log, lease, on_break }
+    pub fn destination(body: Incoming, log: SharedLog, lease: Option<Lease>, abort: Abort) -> Self {
+        Self { inner: Inner::Destination(body), log, lease, abort: Some(abort) }
     }
 
     /// Notes the status that goes to the client instead of the destination's.
@@ -116,7 +108,7 @@ impl Answered {
 
     fn break_off(&mut self) {
         lock(&self.log).broke(ExchangeError::UpstreamBroke);
-        if let OnBreak::ResetConnection(abort) = &self.on_break {
+        if let Some(abort) = &self.abort {
             abort.request();
         }
     }

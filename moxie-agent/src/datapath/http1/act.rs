@@ -16,7 +16,7 @@ use super::requests::poll_watch;
 use super::wire::{Destination, End, Wire, end_of, poll_end};
 use super::{Broken, Relay};
 use crate::datapath::record::ExchangeLog;
-use crate::http1::{Awaited, Body, Edit};
+use crate::http1::{Awaited, Body, Doubt, Edit};
 use crate::rules::set::{Action, Rewrite};
 
 /// How long a client that was told that its connection ends may take to end it.
@@ -75,7 +75,7 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
         self.through.push(log);
         self.request.clear();
         self.is_last = stay == Stay::Ended;
-        self.asking = if self.is_last { Asking::Last } else { Asking::Head };
+        self.asking = if self.is_last { Asking::Nothing(Doubt::AfterLast) } else { Asking::Head };
         Ok(())
     }
 

@@ -11,6 +11,9 @@ use super::{Broken, Relay};
 use crate::http1::{Body, Doubt, Read};
 use crate::journal::ExchangeError;
 
+/// The interim status that lets a client send its body.
+const CONTINUE: u16 = 100;
+
 impl<C: Wire, D: Destination> Relay<'_, C, D> {
     /// Reads from the destination and writes to the client; tells whether anything was read.
     pub(super) fn poll_answers(&mut self, task: &mut Context<'_>) -> Result<bool, Broken> {
@@ -152,11 +155,13 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
 
     /// An answer's head has been passed on as it is.
     fn head_is_through(&mut self) {
-        if self.answer.interim() {
-            self.answer.clear();
-            return;
-        }
         let status = self.answer.status();
+        if self.answer.interim() {
+            if let Some(exchange) = self.answered_mut().filter(|_| status == CONTINUE) {
+                exchange.awaits_leave = false;
+            }
+            return self.answer.clear();
+        }
         if let (Some(exchange), Ok(status)) = (self.answered_mut(), StatusCode::from_u16(status)) {
             exchange.log.answered(status);
         }
@@ -207,9 +212,13 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
         match &mut self.asking {
             Asking::Switch(More::Came) => self.doubt(Doubt::BeforeSwitch),
             asking @ Asking::Switch(More::Nothing) => *asking = next.asking(),
+            asking @ Asking::Body(..) if self.exchanges.back().is_some_and(|newest| newest.awaits_leave) => {
+                *asking = Asking::Nothing(Doubt::BodyRefused);
+                self.exchanges.back_mut().into_iter().for_each(|newest| newest.is_asked = true);
+            }
             Asking::Body(_, after @ After::Switch) => *after = next,
             Asking::Body(_, after @ After::Head) if !persists => *after = After::Last,
-            asking @ (Asking::Head | Asking::Whole) if !persists => *asking = Asking::Last,
+            asking @ (Asking::Head | Asking::Whole) if !persists => *asking = next.asking(),
             Asking::Ruled(_) if !persists => self.doubt(Doubt::AfterLast),
             _ => {}
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::datapath::record::ExchangeLog;
-use crate::http1::{Awaited, Body};
+use crate::http1::{Awaited, Body, Doubt};
 use crate::rules::set::{Hit, Rewrite};
 
 /// A request that has been let go, and its answer.
@@ -14,6 +14,8 @@ pub(super) struct Exchange {
     pub(super) awaited: Awaited,
     /// What a rule replaces in the answer.
     pub(super) rewrite: Option<Arc<Rewrite>>,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub(super) awaits_leave: bool,
     /// Whether the request has been read to its end.
     pub(super) is_asked: bool,
     /// Whether the final answer has been read to its end.
@@ -33,8 +35,8 @@ pub(super) enum Asking {
     Body(Body, After),
     /// Whatever the answer to the newest exchange says: perhaps another protocol.
     Switch(More),
-    /// Nothing: the last message was the connection's last.
-    Last,
+    /// Nothing; what comes nevertheless is in doubt.
+    Nothing(Doubt),
     /// Not looked at.
     Unread,
 }
@@ -53,7 +55,7 @@ pub(super) enum After {
     Head,
     /// See [`Asking::Switch`].
     Switch,
-    /// See [`Asking::Last`].
+    /// See [`Asking::Nothing`].
     Last,
 }
 
@@ -71,7 +73,7 @@ impl After {
         match self {
             Self::Head => Asking::Head,
             Self::Switch => Asking::Switch(More::Nothing),
-            Self::Last => Asking::Last,
+            Self::Last => Asking::Nothing(Doubt::AfterLast),
         }
     }
 }

@@ -28,22 +28,24 @@ impl fmt::Debug for Lines<'_> {
     }
 }
 
-/// Begins the record of the request whose head was read from `bytes`.
-pub(super) fn open_log(party: &Party, head: &RequestHead, bytes: &[u8]) -> ExchangeLog {
-    let authority = authority(party, head, bytes);
-    let target = match head.query(bytes) {
-        Some(query) => format!("{}?{}", text(head.path(bytes)), text(query)).into(),
-        None => text(head.path(bytes)),
-    };
-    party.open_log(Protocol::Http1, head.method(bytes), &authority, &target)
+/// Who has a say in what becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Rules,
+    Nobody,
 }
 
-/// The rule that fires for that request, counted; none if the request is the destination's.
-pub(super) async fn decide(party: &Party, head: &RequestHead, bytes: &[u8], log: &mut ExchangeLog) -> Option<Hit> {
-    let authority = authority(party, head, bytes);
-    let (path, query) = (text(head.path(bytes)), head.query(bytes).map(text));
+/// Begins the record of the request whose head was read from `bytes`, and tells which rule fires for it, counted; none if the
+/// request is the destination's.
+pub(super) async fn judge(party: &Party, head: &RequestHead, bytes: &[u8], ask: Ask) -> (ExchangeLog, Option<Hit>) {
+    let authority = normal_authority(head.authority(bytes).unwrap_or_default(), party.scheme);
+    let (method, path, query) = (head.method(bytes), text(head.path(bytes)), head.query(bytes).map(text));
+    let mut log = match &query {
+        Some(query) => party.open_log(Protocol::Http1, method, &authority, &format!("{path}?{query}")),
+        None => party.open_log(Protocol::Http1, method, &authority, &path),
+    };
     let facts = set::Request {
-        method: head.method(bytes),
+        method,
         scheme: party.scheme,
         authority: &authority,
         path: &path,
@@ -51,11 +53,11 @@ pub(super) async fn decide(party: &Party, head: &RequestHead, bytes: &[u8], log:
         headers: &Lines { head, bytes },
         caller: &party.caller,
     };
-    party.decide(&facts, log).await
-}
-
-fn authority(party: &Party, head: &RequestHead, bytes: &[u8]) -> String {
-    normal_authority(head.authority(bytes).unwrap_or_default(), party.scheme)
+    let hit = match ask {
+        Ask::Rules => party.decide(&facts, &mut log).await,
+        Ask::Nobody => None,
+    };
+    (log, hit)
 }
 
 /// Rules are text; what is none is matched with its odd bytes replaced.

@@ -181,3 +181,60 @@ impl Drop for Lane {
         self.give_back();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What comes out of a lane that holds `hold` bytes before it lets any go, drops the next `drop` and puts ours in their place.
+    async fn moved(bytes: Vec<u8>, segment: usize, hold: usize, drop: usize) -> Vec<u8> {
+        let (mut sender, mut from) = tokio::io::duplex(segment);
+        let (mut to, mut receiver) = tokio::io::duplex(segment);
+        let sends = async {
+            sender.write_all(&bytes).await.unwrap();
+            std::mem::drop(sender);
+        };
+        let relays = async {
+            let mut lane = Lane::default();
+            while lane.held().len() < hold + drop {
+                assert!(poll_fn(|task| lane.poll_fill(&mut from, task)).await.unwrap() > 0);
+            }
+            lane.pass(hold);
+            poll_fn(|task| lane.poll_drain(&mut to, task)).await.unwrap();
+            lane.drop_held(drop);
+            lane.insert(Bytes::from_static(b"<ours"), Bytes::from_static(b">"));
+            loop {
+                lane.pass_all();
+                poll_fn(|task| lane.poll_drain(&mut to, task)).await.unwrap();
+                if poll_fn(|task| lane.poll_fill(&mut from, task)).await.unwrap() == 0 {
+                    break;
+                }
+            }
+            assert!(lane.buffer.is_empty(), "a lane without bytes has no buffer");
+            to.shutdown().await.unwrap();
+        };
+        let mut read = Vec::new();
+        let (_, (), ()) = tokio::join!(receiver.read_to_end(&mut read), sends, relays);
+        read
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_goes_in_comes_out_but_for_what_was_replaced(
+            length in 0..3 * CHUNK, segment in 1..2 * CHUNK, hold in 0..2 * CHUNK, drop in 0..100_usize,
+        ) {
+            let bytes: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            let hold = hold.min(length);
+            let drop = drop.min(length - hold);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let expected = [&bytes[..hold], b"<ours>", &bytes[hold + drop..]].concat();
+            prop_assert!(runtime.block_on(moved(bytes, segment.max(64), hold, drop)) == expected);
+        }
+    }
+}

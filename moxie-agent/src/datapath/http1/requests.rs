@@ -8,9 +8,10 @@ use std::task::{Context, Poll};
 use tokio::time::sleep;
 
 use super::exchange::{After, Asking, Exchange, More, Ruled};
+use super::facts::{self, Ask};
 use super::lane::Lane;
 use super::wire::{Destination, End, Wire, end_of, poll_end};
-use super::{Broken, Patience, Relay, facts};
+use super::{Broken, Patience, Relay};
 use crate::datapath::record::ExchangeLog;
 use crate::http1::{Awaited, Body, Doubt, Read};
 use crate::rules::set::Rewrite;
@@ -41,11 +42,11 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
         let has_room = match self.asking {
             Asking::Whole => false,
             Asking::Ruled(_) => self.requests.has_room(),
-            Asking::Head | Asking::Body(..) | Asking::Switch(_) | Asking::Last | Asking::Unread => {
+            Asking::Head | Asking::Body(..) | Asking::Switch(_) | Asking::Nothing(_) | Asking::Unread => {
                 self.requests.is_clear()
             }
         };
-        let is_over = self.is_last && matches!(self.asking, Asking::Last);
+        let is_over = self.is_last && matches!(self.asking, Asking::Nothing(_));
         has_room && !is_over && self.client_end.is_none() && self.upstream_fault.is_none()
     }
 
@@ -95,6 +96,7 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
                         Ok(taken) => {
                             self.requests.pass(taken.len);
                             if let Some(exchange) = self.exchanges.back_mut() {
+                                exchange.awaits_leave = false;
                                 exchange.log.received(taken.data as u64);
                             }
                             if taken.ended {
@@ -109,8 +111,11 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
                     self.requests.pass_all();
                 }
                 // It was told so, and will ask again elsewhere.
-                Asking::Last if self.is_last => return,
-                Asking::Last => self.doubt(Doubt::AfterLast),
+                Asking::Nothing(_) if self.is_last => return,
+                Asking::Nothing(doubt) => {
+                    let doubt = *doubt;
+                    self.doubt(doubt);
+                }
                 Asking::Unread => self.requests.pass_all(),
             }
         }
@@ -135,12 +140,9 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
     pub(super) async fn decide(&mut self) {
         self.party.has_asked();
         let held = self.requests.held();
-        let mut log = facts::open_log(self.party, &self.request, held);
         // A destination that has hung up answers nothing, and nothing is answered in its place.
-        let hit = match self.is_upstream_end_told {
-            true => None,
-            false => facts::decide(self.party, &self.request, held, &mut log).await,
-        };
+        let ask = if self.is_upstream_end_told { Ask::Nobody } else { Ask::Rules };
+        let (log, hit) = facts::judge(self.party, &self.request, held, ask).await;
         match hit {
             Some(hit) => self.asking = Asking::Ruled(Box::new(Ruled { hit, log })),
             None => {
@@ -160,7 +162,8 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
         };
         let body = Body::new(self.request.framing());
         let is_asked = body.is_ended();
-        self.exchanges.push_back(Exchange { log, awaited, rewrite, is_asked: false, is_answered: false });
+        let awaits_leave = !is_asked && self.request.expects_continue();
+        self.exchanges.push_back(Exchange { log, awaited, rewrite, awaits_leave, is_asked: false, is_answered: false });
         self.request.clear();
         self.asking = Asking::Body(body, after);
         if is_asked {

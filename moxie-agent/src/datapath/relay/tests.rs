@@ -119,7 +119,7 @@ async fn broken(stream: &TcpStream) -> Option<ErrorKind> {
 
 /// Writes until no more is taken, and tells how much was.
 async fn stuff(stream: &TcpStream) -> usize {
-    let (mut total, chunk) = (0, [b'x'; 16 * 1024]);
+    let (mut total, chunk) = (0, vec![b'x'; 16 * 1024]);
     // Loopback is at rest when nothing has been taken for this long.
     while timeout(Duration::from_millis(300), stream.writable()).await.is_ok() {
         match stream.try_write(&chunk) {

@@ -36,13 +36,13 @@ fn is_other(doubt: Doubt, bytes: &[u8]) -> bool {
     }
 }
 
-/// Other protocols end lines with LF alone too. What follows the line's end, odd or not, has no say: it may not be there yet.
+/// Other protocols end lines with LF alone too. Only the first line counts, so that more bytes change nothing.
 fn begins_like_a_request(mut bytes: &[u8]) -> bool {
     while let Some(rest) = bytes.strip_prefix(b"\r\n") {
         bytes = rest;
     }
-    let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    memchr::memmem::find(line, b" HTTP/1.").is_some()
+    let first = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next();
+    first.is_some_and(|line| memchr::memmem::find(line, b" HTTP/1.").is_some())
 }
 
 #[cfg(test)]

@@ -1,0 +1,201 @@
+//! The fields of a message: what rules want to know of a request, and what they change.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+
+use super::hpack::Field;
+use crate::rules::set;
+
+/// Headers that say how HTTP/1 connections are used, which HTTP/2 does not know (RFC 9113 section 8.2.2).
+const OF_CONNECTIONS: [&str; 5] = ["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"];
+/// Headers that describe a body which is no longer there once it has been replaced.
+const OF_THE_OLD_BODY: [HeaderName; 6] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::ACCEPT_RANGES,
+    header::ETAG,
+    header::LAST_MODIFIED,
+];
+
+/// What a request's head says; empty where it does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Request<'a> {
+    pub(super) method: &'a str,
+    /// `:authority`, else `host` (RFC 9113 section 8.3.1).
+    pub(super) authority: &'a str,
+    /// Path and query, as sent.
+    pub(super) target: &'a str,
+    /// Whether every server must take it for what it says. Of another nothing is known, so no rule may act on it.
+    pub(super) is_sound: bool,
+}
+
+impl<'a> Request<'a> {
+    /// Reads a request's fields.
+    pub(super) fn read(fields: &'a [Field]) -> Self {
+        let method = pseudo(fields, b":method").unwrap_or_default();
+        let authority = pseudo(fields, b":authority").or_else(|| pseudo(fields, b"host")).unwrap_or_default();
+        let target = pseudo(fields, b":path").unwrap_or_default();
+        // CONNECT has no path, unless it is the extended one (RFC 8441 section 4).
+        let has_target = method == Method::CONNECT.as_str() && pseudo(fields, b":protocol").is_none();
+        let is_whole = !method.is_empty() && (!target.is_empty() || has_target);
+        Self { method, authority, target, is_sound: is_whole && is_well_formed(fields) }
+    }
+
+    /// Path and query apart.
+    pub(super) fn split(&self) -> (&'a str, Option<&'a str>) {
+        match self.target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.target, None),
+        }
+    }
+}
+
+fn pseudo<'a>(fields: &'a [Field], name: &[u8]) -> Option<&'a str> {
+    let field = fields.iter().find(|field| field.name == name)?;
+    std::str::from_utf8(&field.value).ok()
+}
+
+/// RFC 9113 sections 8.2 and 8.3: pseudo-fields first, known, each once; names in lower case; nothing of HTTP/1 connections.
+fn is_well_formed(fields: &[Field]) -> bool {
+    const PSEUDO: [&[u8]; 5] = [b":method", b":scheme", b":authority", b":path", b":protocol"];
+    let first = fields.iter().take_while(|field| field.name.starts_with(b":")).count();
+    let (special, regular) = fields.split_at(first);
+    let once = |name: &[u8]| special.iter().filter(|field| field.name == name).count() <= 1;
+    let hosts = regular.iter().filter(|field| &field.name[..] == b"host").count();
+    special.iter().all(|field| PSEUDO.contains(&&field.name[..]) && once(&field.name) && is_value(&field.value))
+        && regular.iter().all(|field| is_name(&field.name) && is_value(&field.value))
+        && !regular.iter().any(|field| OF_CONNECTIONS.iter().any(|name| name.as_bytes() == field.name))
+        && hosts <= 1
+}
+
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.iter().all(|byte| matches!(byte, 0x21..=0x7e if !byte.is_ascii_uppercase() && *byte != b':'))
+}
+
+fn is_value(value: &[u8]) -> bool {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    !value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) && !blank(value.first()) && !blank(value.last())
+}
+
+/// A request's fields, as rules look at headers.
+#[derive(Debug)]
+pub(super) struct Headers<'a>(pub(super) &'a [Field]);
+
+impl set::Headers for Headers<'_> {
+    fn values<'a>(&'a self, name: &str) -> Vec<Cow<'a, str>> {
+        let named = self.0.iter().filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
+        named.map(|field| String::from_utf8_lossy(&field.value)).collect()
+    }
+}
+
+/// The status of an answer's head; `None` for trailers, and for what is no status.
+pub(super) fn status(fields: &[Field]) -> Option<StatusCode> {
+    let field = fields.iter().find(|field| &field.name[..] == b":status")?;
+    StatusCode::from_bytes(&field.value).ok()
+}
+
+/// Each name of `with` replaces every field of that name; a name with several values keeps them all.
+pub(super) fn replace(fields: &mut Vec<Field>, with: &HeaderMap) {
+    for name in with.keys().filter(|name| !OF_CONNECTIONS.contains(&name.as_str())) {
+        fields.retain(|field| field.name != name.as_str());
+        fields.extend(with.get_all(name).iter().map(|value| own(name, value.as_bytes())));
+    }
+}
+
+/// Another status in an answer's head.
+pub(super) fn replace_status(fields: &mut [Field], status: StatusCode) {
+    if let Some(field) = fields.iter_mut().find(|field| &field.name[..] == b":status") {
+        field.value = Bytes::copy_from_slice(status.as_str().as_bytes());
+    }
+}
+
+/// Another body behind an answer's head, so many octets long.
+pub(super) fn replace_body(fields: &mut Vec<Field>, length: usize) {
+    fields.retain(|field| !OF_THE_OLD_BODY.iter().any(|name| name.as_str().as_bytes() == field.name));
+    if length > 0 {
+        fields.push(Field::new(&b"content-length"[..], length.to_string()));
+    }
+}
+
+/// A rule's answer: no field is added but the length of the body.
+pub(super) fn answer(status: StatusCode, headers: &HeaderMap, length: usize) -> Vec<Field> {
+    let mut fields = vec![Field::new(&b":status"[..], Bytes::copy_from_slice(status.as_str().as_bytes()))];
+    replace(&mut fields, headers);
+    if length > 0 && !headers.contains_key(header::CONTENT_LENGTH) {
+        fields.push(Field::new(&b"content-length"[..], length.to_string()));
+    }
+    fields
+}
+
+fn own(name: &HeaderName, value: &[u8]) -> Field {
+    Field::new(Bytes::copy_from_slice(name.as_str().as_bytes()), Bytes::copy_from_slice(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(of: &[(&str, &str)]) -> Vec<Field> {
+        of.iter().map(|(name, value)| Field::new((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    const GET: [(&str, &str); 4] =
+        [(":method", "GET"), (":scheme", "https"), (":path", "/a?b=1?2"), (":authority", "api.example")];
+
+    #[test]
+    fn a_request_says_what_it_is() {
+        let fields = fields(&[&GET[..], &[("host", "other.example")]].concat());
+        let request = Request::read(&fields);
+        assert_eq!((request.method, request.authority), ("GET", "api.example"));
+        assert_eq!(request.split(), ("/a", Some("b=1?2")));
+        assert!(request.is_sound);
+        let fields = super::tests::fields(&[&GET[..3], &[("host", "h.example")]].concat());
+        assert_eq!(Request::read(&fields).authority, "h.example");
+    }
+
+    #[test]
+    fn no_rule_acts_on_what_a_server_may_refuse() {
+        let check = |of: &[(&str, &str)], expected: bool| {
+            assert_eq!(Request::read(&fields(of)).is_sound, expected, "{of:?}");
+        };
+        check(&GET, true);
+        check(&[(":method", "CONNECT"), (":authority", "a:443")], true);
+        check(&[(":method", "CONNECT"), (":protocol", "websocket"), (":authority", "a")], false);
+        check(&[&GET[..], &[(":protocol", "websocket")]].concat(), true);
+        check(&GET[..2], false);
+        for odd in [
+            (":method", "POST"),
+            ("X-Upper", "1"),
+            ("", "1"),
+            ("a b", "1"),
+            ("transfer-encoding", "chunked"),
+            ("connection", "close"),
+            ("x-a", "a\r\nb"),
+            ("x-a", " a"),
+            (":status", "200"),
+            (":odd", "1"),
+        ] {
+            check(&[&GET[..], &[odd]].concat(), false);
+        }
+        check(&[&GET[..3], &[("x-a", "1")], &GET[3..]].concat(), false);
+        check(&[&GET[..], &[("host", "a"), ("host", "b")]].concat(), false);
+    }
+
+    #[test]
+    fn a_rule_replaces_its_parts_and_leaves_the_others_in_order() {
+        let mut said = fields(&[(":status", "200"), ("x-a", "1"), ("x-b", "2"), ("x-a", "3"), ("etag", "e")]);
+        let mut with = HeaderMap::new();
+        with.append("x-a", "4".parse().unwrap());
+        with.append("x-a", "5".parse().unwrap());
+        with.append("connection", "close".parse().unwrap());
+        replace(&mut said, &with);
+        replace_status(&mut said, StatusCode::IM_A_TEAPOT);
+        replace_body(&mut said, 7);
+        let expected = [(":status", "418"), ("x-b", "2"), ("x-a", "4"), ("x-a", "5"), ("content-length", "7")];
+        assert_eq!(said, fields(&expected));
+    }
+}

@@ -1,0 +1,98 @@
+//! What rules say in the destination's place.
+
+use std::time::Duration;
+
+use super::{Alarm, Relay, Said};
+use crate::datapath::http1::wire::Wire;
+use crate::datapath::http2::fields;
+use crate::datapath::http2::frame::{COMMON_PAYLOAD, flag, kind, put};
+use crate::datapath::http2::side::ENOUGH;
+use crate::datapath::http2::stream::{Course, Stage, Stream};
+
+impl<W: Wire> Relay<'_, W> {
+    /// A request that a rule answers has been read to its end, as a real server would.
+    pub(super) fn mock_due(&mut self, id: u32) {
+        let Some(Stream { course: Course::Mocked(mock), .. }) = self.streams.get(&id) else { return };
+        if mock.delay.is_zero() {
+            self.mock_now(id);
+        } else {
+            let delay = mock.delay;
+            self.set_alarm(Alarm::Delay(id), delay);
+        }
+    }
+
+    /// The delay of a rule is over on a stream, which may be gone by now.
+    pub(super) fn delay_over(&mut self, id: u32, waited: Duration) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.log.delayed(waited);
+        match &mut stream.course {
+            Course::Mocked(_) => self.mock_now(id),
+            Course::Edited(edit) => {
+                edit.delay = Duration::ZERO;
+                if let Stage::Held(held) = std::mem::replace(&mut edit.stage, Stage::Awaited) {
+                    self.held -= held.iter().map(Said::size).sum::<usize>();
+                    self.kept.extend(held.into_iter().map(|said| (id, said)));
+                }
+            }
+            Course::Passed => {}
+        }
+    }
+
+    fn mock_now(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Course::Mocked(mock) = &mut stream.course else { return };
+        let fields = fields::answer(mock.status, &mock.headers, mock.body.len());
+        let ends = stream.is_head || mock.body.is_empty();
+        stream.log.answered(mock.status);
+        if ends {
+            stream.answered();
+        } else {
+            mock.outgoing.body = Some(std::mem::take(&mut mock.body));
+        }
+        self.put_down(id, &fields, ends);
+        self.resume(id);
+        self.settle(id);
+    }
+
+    /// Lets a rule's body take its turn again once its stream has a window.
+    pub(super) fn resume(&mut self, id: u32) {
+        let outgoing = self.streams.get_mut(&id).and_then(Stream::outgoing);
+        if let Some(outgoing) = outgoing.filter(|outgoing| outgoing.may_go_on()) {
+            outgoing.is_queued = true;
+            self.sending.push_back(id);
+        }
+    }
+
+    /// Sends what can be sent of rules' bodies, in turn.
+    pub(super) fn send_bodies(&mut self) {
+        while self.client.out.len() < ENOUGH && self.answers.credit.spare() > 0 {
+            let Some(id) = self.sending.pop_front() else { break };
+            if let Some(outgoing) = self.streams.get_mut(&id).and_then(Stream::outgoing) {
+                outgoing.is_queued = false;
+                self.send_some(id);
+                self.resume(id);
+            }
+        }
+    }
+
+    fn send_some(&mut self, id: u32) {
+        let spare = self.answers.credit.spare();
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(outgoing) = stream.outgoing() else { return };
+        let Some(body) = &mut outgoing.body else { return };
+        let room = usize::try_from(spare.min(outgoing.window)).unwrap_or_default();
+        let data = body.split_to(body.len().min(room).min(COMMON_PAYLOAD));
+        let (octets, ends) = (i64::try_from(data.len()).unwrap_or(i64::MAX), body.is_empty());
+        outgoing.window -= octets;
+        if ends {
+            outgoing.body = None;
+            stream.answered();
+        }
+        stream.log.sent(data.len() as u64);
+        self.answers.credit.spent(octets);
+        put(&mut self.client.out, kind::DATA, if ends { flag::END_STREAM } else { 0 }, id, &data);
+        if ends {
+            self.settle(id);
+        }
+    }
+}

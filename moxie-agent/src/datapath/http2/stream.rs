@@ -1,0 +1,163 @@
+//! One stream and what becomes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::fields;
+use super::frame::{Frame, kind};
+use super::hpack::Field;
+use crate::datapath::record::ExchangeLog;
+use crate::rules::set::Rewrite;
+
+/// A stream while either half of it is open.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) log: ExchangeLog,
+    /// The client may send more.
+    pub(super) request_open: bool,
+    /// The client may be sent more.
+    pub(super) answer_open: bool,
+    /// The destination may send more.
+    pub(super) origin_open: bool,
+    /// The request is one for a head without a body.
+    pub(super) is_head: bool,
+    pub(super) course: Course,
+}
+
+/// Who answers a stream.
+#[derive(Debug)]
+pub(super) enum Course {
+    /// The destination; frames pass.
+    Passed,
+    /// A rule.
+    Mocked(Box<Mock>),
+    /// The destination, with parts of a rule's.
+    Edited(Box<Edit>),
+}
+
+/// A rule's answer.
+#[derive(Debug)]
+pub(super) struct Mock {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) delay: Duration,
+    /// Octets of the request that were taken and not given back to the stream's window.
+    pub(super) taken: i64,
+    pub(super) outgoing: Outgoing,
+}
+
+/// A real answer that a rule has a part in.
+#[derive(Debug)]
+pub(super) struct Edit {
+    pub(super) rewrite: Arc<Rewrite>,
+    pub(super) delay: Duration,
+    pub(super) stage: Stage,
+    /// Octets of the replaced body that were taken and not given back to the stream's window.
+    pub(super) taken: i64,
+    pub(super) outgoing: Outgoing,
+}
+
+/// How far an edited answer is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Its head has not come.
+    Awaited,
+    /// It waits as long as its rule wants, what came of it with it.
+    Held(Vec<Said>),
+    /// Its head has gone to the client.
+    Told,
+}
+
+/// A part of an answer.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// A head or trailers.
+    Fields {
+        /// What they say.
+        fields: Vec<Field>,
+        /// Whether nothing follows.
+        ends: bool,
+    },
+    /// Anything else.
+    Frame(Frame),
+}
+
+/// A body of a rule's on its way to the client.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// What is left of it; `None`: it has not begun, or is through.
+    pub(super) body: Option<Bytes>,
+    /// What the client takes on this stream.
+    pub(super) window: i64,
+    /// Its turn will come.
+    pub(super) is_queued: bool,
+}
+
+impl Outgoing {
+    /// Whether it could go on and has no turn yet.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.body.is_some() && self.window > 0 && !self.is_queued
+    }
+}
+
+impl Stream {
+    /// The body of a rule's in this stream.
+    pub(super) fn outgoing(&mut self) -> Option<&mut Outgoing> {
+        match &mut self.course {
+            Course::Mocked(mock) => Some(&mut mock.outgoing),
+            Course::Edited(edit) if edit.rewrite.body.is_some() => Some(&mut edit.outgoing),
+            Course::Passed | Course::Edited(_) => None,
+        }
+    }
+
+    /// Whether the destination has its part in it.
+    pub(super) fn is_forwarded(&self) -> bool {
+        !matches!(self.course, Course::Mocked(_))
+    }
+
+    /// Whether nobody will say more on it.
+    pub(super) fn is_over(&self) -> bool {
+        !self.request_open && !self.answer_open && !self.origin_open
+    }
+
+    /// The client has been sent the last of its answer.
+    pub(super) fn answered(&mut self) {
+        self.answer_open = false;
+        self.log.finished();
+    }
+}
+
+impl Edit {
+    /// Puts the rule's parts into the answer's head.
+    pub(super) fn replace(&self, fields: &mut Vec<Field>) {
+        if let Some(status) = self.rewrite.status {
+            fields::replace_status(fields, status);
+        }
+        if let Some(body) = &self.rewrite.body {
+            fields::replace_body(fields, body.len());
+        }
+        fields::replace(fields, &self.rewrite.response_headers);
+    }
+}
+
+impl Said {
+    /// What it takes of the windows.
+    pub(super) fn flow(&self) -> i64 {
+        match self {
+            Self::Frame(frame) if frame.head.kind == kind::DATA => frame.flow(),
+            Self::Frame(_) | Self::Fields { .. } => 0,
+        }
+    }
+
+    /// Octets that it keeps in memory, about.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Fields { fields, .. } => fields.iter().map(|field| field.name.len() + field.value.len() + 64).sum(),
+            Self::Frame(frame) => frame.raw.len(),
+        }
+    }
+}
