@@ -47,6 +47,10 @@ pub(crate) fn import(bytes: &[u8]) {
 /// A url, and on the next line `authority/path?query`: it fires exactly where its regex matches, and then its host could be named.
 pub(crate) fn url_match(bytes: &[u8]) {
     let Some((url, asked)) = two_lines(bytes) else { return };
+    // No request's target has control characters.
+    if asked.contains(char::is_control) {
+        return;
+    }
     let Some(slash) = asked.find('/') else { return };
     let (authority, target) = asked.split_at(slash);
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));

@@ -179,14 +179,16 @@ pub(crate) fn h1_edit(bytes: &[u8]) {
     let awaited = Awaited { method: Asked::Other, version: Version::Http11 };
     let mut head = ResponseHead::default();
     if head.read(bytes, &awaited) == Ok(Read::Done) {
+        // Another status would end elsewhere.
+        let status = head.status();
         let mut out = Vec::new();
         head.edited(bytes, None, &[], &mut out);
         assert_eq!(out, bytes[..head.len()]);
         out.clear();
-        head.edited(bytes, Some(StatusLine { status: 503, reason: "Busy" }), &[Edit::Remove { name: "x" }], &mut out);
+        head.edited(bytes, Some(StatusLine { status, reason: "Busy" }), &[Edit::Remove { name: "x" }], &mut out);
         let mut again = ResponseHead::default();
         assert_eq!(again.read(&out, &awaited), Ok(Read::Done));
-        assert_eq!((again.status(), again.len()), (503, out.len()));
+        assert_eq!((again.status(), again.len()), (status, out.len()));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The corpus of the fuzz targets, run as any other test: what once was found stays found.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![expect(unreachable_pub, reason = "a test program is nobody's library")]
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;

@@ -3,6 +3,7 @@
 mod bench;
 mod command;
 mod demo;
+mod fuzz;
 mod openapi;
 mod package;
 mod setup;
@@ -30,6 +31,8 @@ enum Verb {
     Setup,
     /// Unmodified curl, Python and Node under a rule, in a lab with no way out
     Demo(demo::Options),
+    /// Every parser against bytes made up to break it, by cargo-fuzz
+    Fuzz(fuzz::Options),
     /// Everything that proves Moxie: formatting to the real kernel
     Test,
     /// The real kernel's tests on Debian's kernels, in virtual machines
@@ -61,6 +64,7 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Setup => setup::run(),
         Verb::Demo(options) => demo::run(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Test => test::run(),
         Verb::Vm(options) => vm::run(&options),
         Verb::Tidy => tidy::run(),

@@ -94,6 +94,8 @@ fn code(summary: &mut Summary) -> Result<()> {
         summary.skipped(step);
     }
     hostile(summary);
+    // What the fuzzer was given and what it has found; the fuzzer itself is `cargo xtask fuzz`.
+    summary.command("corpus of the fuzz targets", cargo(&["test", "-p", "moxie-tests", "--test", "fuzz"]));
     summary.command("without root, by the proxy", cargo(&["test", "-p", "moxie-tests", "--test", "unprivileged"]));
     for target in targets("e2e")? {
         let step = if target == "openapi" { "OpenAPI".to_owned() } else { format!("real kernel: {target}") };

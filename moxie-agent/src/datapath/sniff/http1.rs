@@ -116,6 +116,8 @@ mod tests {
         check(b" ");
         check(b"\n");
         check(b"\rX");
+        assert_eq!(parse(b"\rGET / HTTP/1.1\r\n"), Progress::Other);
+        assert_eq!(parse(b"\nGET / HTTP/1.1\r\n"), Progress::Other);
         check(b"SSH-2.0-OpenSSH_9.2\r");
         check(b"PING\r");
         check(b"*1\r");
