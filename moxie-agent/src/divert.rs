@@ -238,6 +238,12 @@ pub enum DivertError {
         /// Its name.
         way: &'static str,
     },
+    /// DNS answers cannot be followed.
+    #[error("cannot read DNS answers: raise the limits of threads and descriptors")]
+    Hints {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Changes of network namespaces cannot be followed.
     #[error("cannot watch network namespaces: raise the limits of threads and descriptors")]
     Watch {
@@ -298,6 +304,24 @@ impl DivertError {
     }
 }
 
+/// [`Known::obstacle`] where the configuration wants it so.
+pub const HINTS_OFF: &str = "`divert.dns_hints` is false";
+
+/// What is left direct because of the names that DNS answers tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Addresses that are left direct now.
+    pub addresses: usize,
+    /// Why none are; `None` where there may be some.
+    pub obstacle: Option<String>,
+}
+
+/// Who can tell which names rules are for.
+pub trait Names: Send + Sync + fmt::Debug {
+    /// Whether any rule could name what a client asks for that has looked up this name (lower case, without a closing dot). In doubt: yes.
+    fn could_be_named(&self, name: &str) -> bool;
+}
+
 /// Keeps a cgroup on path; dropping it takes the cgroup off path, connect hooks first.
 pub trait Attachment: Send + Sync + fmt::Debug {
     /// Follows the cgroup's processes into network namespaces that were not there at the last look, and out of those that they
@@ -316,6 +340,17 @@ pub trait Attachment: Send + Sync + fmt::Debug {
     /// What keeps connections of this cgroup from being diverted though it is on path, for people, each with what to do.
     fn obstacles(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What of it is left direct because of its name though a rule could act on others.
+    fn known(&self) -> Known {
+        Known::default()
+    }
+
+    /// Whether connections to an address are left direct because of its name, or were.
+    fn knows(&self, address: IpAddr) -> bool {
+        let _ = address;
+        false
     }
 
     /// UDP datagrams and connects to port 443 refused so far.
@@ -378,6 +413,24 @@ pub trait Divert: Send + Sync + fmt::Debug {
 
     /// Whether the kill switch is on "divert".
     fn is_enabled(&self) -> bool;
+
+    /// From now on addresses that DNS answers tell to be of no name that a rule could name may be left direct where a cgroup is diverted
+    /// as [`Share::Named`]. Said once.
+    ///
+    /// # Errors
+    /// The kernel refused the write: nothing is left direct.
+    fn heed_names(&self, names: Arc<dyn Names>) -> Result<(), DivertError> {
+        let _ = names;
+        Ok(())
+    }
+
+    /// The rules are others: what names were judged by no longer counts, from the next connect on.
+    ///
+    /// # Errors
+    /// The kernel refused the write: it counts still.
+    fn forget_names(&self) -> Result<(), DivertError> {
+        Ok(())
+    }
 
     /// Another agent diverts from now on: closes the listeners, and lets go of namespaces that nothing is open in. What was diverted
     /// here goes on; nothing is again.

@@ -27,6 +27,7 @@ use self::files::Files;
 use self::shelf::Shelf;
 use self::succession::Order;
 use crate::clock::Clock;
+use crate::divert::Names;
 use crate::events::Events;
 use crate::rules::spec::Problem;
 use crate::rules::{Rule, RuleId, RuleSet};
@@ -274,6 +275,12 @@ impl Book {
 impl Demand for RuleBook {
     fn is_wanted(&self, only: Option<&[String]>) -> bool {
         self.current().is_wanted(only, self.book.clock.now())
+    }
+}
+
+impl Names for RuleBook {
+    fn could_be_named(&self, name: &str) -> bool {
+        self.current().could_name(name, self.book.clock.now())
     }
 }
 

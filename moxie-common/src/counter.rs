@@ -48,6 +48,10 @@ counters! {
     /// Direct: the socket is bound to a loopback address, or to one of the other family; let the connect fail as it would without
     /// Moxie.
     LoopbackSource => "loopback_source",
+    /// Direct: the address is known to belong only to names that no rule could name.
+    KnownName => "known_name",
+    /// A DNS answer was not copied to the agent; until that is noticed nothing counts as known.
+    AnswerLost => "answer_lost",
     /// Direct: no listener of the agent's in the socket's network namespace, or no `127.0.0.1` to reach it at.
     NoListener => "no_listener",
     /// Direct: an IPv6 destination, and the namespace has no route to any, or no `::1`.

@@ -6,6 +6,7 @@
 
 mod address;
 mod counter;
+pub mod hints;
 mod mark;
 pub mod names;
 mod values;

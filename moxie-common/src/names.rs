@@ -19,6 +19,16 @@ pub const UNDER_WAY: &str = "UNDER_WAY";
 pub const ADDRESSES: &str = "ADDRESSES";
 /// Cgroup storage of the programs on a scope: its [`Share`](crate::Share), for each attach type.
 pub const SHARES: &str = "SHARES";
+/// Hash of [`HintKey`](crate::hints::HintKey) to [`Hint`](crate::hints::Hint): addresses that are left direct.
+pub const HINTS: &str = "HINTS";
+/// LRU hash of [`QuestionKey`](crate::hints::QuestionKey) to the generation under which it was found to be about no rule's name.
+pub const QUESTIONS: &str = "QUESTIONS";
+/// Ring of [`Answer`](crate::hints::Answer)s.
+pub const ANSWERS: &str = "ANSWERS";
+/// Array of counts, by place: answers that the agent has to look at, as the kernel half counts them.
+pub const ASKED: &str = "ASKED";
+/// Array of counts, by place: answers that the agent has looked at.
+pub const HANDLED: &str = "HANDLED";
 /// Per-CPU cgroup storage of the programs that refuse QUIC: one count for each cgroup and hook.
 pub const REFUSED: &str = "REFUSED";
 
@@ -38,6 +48,8 @@ pub const QUIC6: &str = "moxie_quic6";
 pub const SENDMSG4: &str = "moxie_sendmsg4";
 /// `cgroup/sendmsg6`, on a scope that wants QUIC refused.
 pub const SENDMSG6: &str = "moxie_sendmsg6";
+/// `cgroup_skb/ingress`, on a scope that rules are for: copies DNS answers.
+pub const ANSWER: &str = "moxie_answer";
 /// `sock_ops`, on a scope: announces a diverted connection before its SYN leaves.
 pub const ANNOUNCE: &str = "moxie_announce";
 /// `sock_ops`, on the agent's own cgroup: adopts an announced connection before it can be accepted.

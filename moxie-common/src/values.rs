@@ -35,12 +35,14 @@ pub struct Control {
     pub unlisted: u32,
     /// Which generation of the address lists counts.
     pub generation: u32,
+    /// Which generation of hints counts; another one with each change of the rules. 0: none.
+    pub hints: u64,
     /// How many handshakes may be under way; more connections go direct.
     pub handshakes: u64,
     /// How many handshakes came to nothing and were taken out of their map by the agent.
     pub forgotten: u64,
 }
-const _: () = assert!(size_of::<Control>() == 56);
+const _: () = assert!(size_of::<Control>() == 64);
 
 /// How many handshakes have been put into their map and taken out again by the kernel half, which alone writes this.
 #[repr(C)]
@@ -120,6 +122,8 @@ pub mod share {
     pub const ALL: u32 = 0;
     /// None is.
     pub const NOTHING: u32 = 1;
+    /// Every one is, but to addresses that [hints](crate::hints) tell of.
+    pub const NAMED: u32 = 2;
 }
 
 /// What connections may be diverted to a listener set; bits of a word. 0: there is no such set.
@@ -200,6 +204,7 @@ impl HandshakeKey {
 #[cfg(feature = "user")]
 mod pod {
     use super::{AddressKey, Control, HandshakeKey, Origin, Share, UnderWay};
+    use crate::hints::{Hint, HintKey, QuestionKey};
 
     // SAFETY: repr(C), Copy, without padding (the sizes asserted above are the sums of the fields) and valid for any bytes.
     unsafe impl aya::Pod for Control {}
@@ -213,6 +218,12 @@ mod pod {
     unsafe impl aya::Pod for UnderWay {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Share {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for HintKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Hint {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for QuestionKey {}
 }
 
 #[cfg(test)]

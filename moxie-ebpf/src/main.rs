@@ -4,6 +4,7 @@
 //! on a scope      connect4|6      connect       in scope? -> remember the original destination, point the socket at the agent
 //!                 sock_ops        established   announce the connection before its SYN leaves
 //!                 getpeername4|6  peer          the application still sees the original destination
+//! where rules are cgroup_skb      answer        DNS answers are copied to the agent
 //! if asked to     connect4|6      udp           refuse QUIC
 //!                 sendmsg4|6      udp           refuse QUIC
 //! on the agent    sock_ops        established   adopt the announced connection before it can be accepted
@@ -15,6 +16,7 @@
 // Both toolchains that build this take unstable features: one is nightly, the other is told to.
 #![feature(asm_experimental_arch)]
 
+mod answer;
 mod connect;
 mod established;
 mod maps;
@@ -22,8 +24,8 @@ mod peer;
 mod scope;
 mod udp;
 
-use aya_ebpf::macros::{cgroup_sock_addr, sock_ops};
-use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
+use aya_ebpf::macros::{cgroup_skb, cgroup_sock_addr, sock_ops};
+use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockOpsContext};
 
 #[cgroup_sock_addr(connect4)]
 fn moxie_connect4(ctx: SockAddrContext) -> i32 {
@@ -73,6 +75,11 @@ fn moxie_announce(ctx: SockOpsContext) -> u32 {
 #[sock_ops]
 fn moxie_adopt(ctx: SockOpsContext) -> u32 {
     established::adopt(&ctx)
+}
+
+#[cgroup_skb(ingress)]
+fn moxie_answer(ctx: SkBuffContext) -> i32 {
+    answer::arrived(&ctx)
 }
 
 #[panic_handler]

@@ -5,9 +5,10 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE};
 use aya_ebpf::btf_maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::btf_maps::{self, Array, HashMap, PerCpuArray, SkStorage};
+use aya_ebpf::btf_maps::{self, Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
+use moxie_common::hints::{Answer, HINTED_PLACES, Hint, HintKey, KNOWN_ADDRESSES, KNOWN_QUESTIONS, QuestionKey};
 use moxie_common::{
     ADDRESS_ENTRIES, Address, AddressKey, Control, Counter, HandshakeKey, Mark, Origin, PORT_WORDS, Share, Tag,
     UnderWay, listed, port_bit,
@@ -16,6 +17,9 @@ use moxie_common::{
 /// Handshakes under way at one time, unless the agent asks for another number; each entry lives from a SYN to the end of its
 /// handshake, or until the agent takes it out.
 const HANDSHAKES_UNDER_WAY: usize = 16_384;
+
+/// Bytes of the ring that answers go through: room for some two hundred.
+const RING: usize = 256 * 1024;
 
 #[expect(deprecated, reason = "its successor came with Linux 6.2")]
 type CgroupShares = btf_maps::CgroupStorage<Share>;
@@ -42,6 +46,47 @@ static ORIGINS: SkStorage<Origin> = SkStorage::new();
 pub static HANDSHAKES: HashMap<HandshakeKey, Origin, HANDSHAKES_UNDER_WAY> = HashMap::new();
 #[btf_map]
 static UNDER_WAY: Array<UnderWay, 1> = Array::new();
+#[btf_map]
+static HINTS: HashMap<HintKey, Hint, KNOWN_ADDRESSES> = HashMap::new();
+#[btf_map]
+static QUESTIONS: LruHashMap<QuestionKey, u64, KNOWN_QUESTIONS> = LruHashMap::new();
+#[btf_map]
+pub static ANSWERS: RingBuf<Answer, RING> = RingBuf::new();
+#[btf_map]
+static ASKED: Array<u64, HINTED_PLACES> = Array::new();
+#[btf_map]
+static HANDLED: Array<u64, HINTED_PLACES> = Array::new();
+
+/// The agent has one more answer to look at.
+#[inline(always)]
+pub fn ask(place: u32) {
+    if let Some(asked) = ASKED.get_ptr_mut(place) {
+        // SAFETY: a value of a live map, aligned.
+        unsafe { increment(asked) };
+    }
+}
+
+/// Whether a question was found to be about no rule's name under the present rules.
+#[inline(always)]
+pub fn is_known_question(question: &QuestionKey) -> bool {
+    // SAFETY: read at once; an entry that is replaced meanwhile has another generation.
+    let Some(found) = (unsafe { QUESTIONS.get(question) }) else { return false };
+    control().is_some_and(|control| *found == control.hints)
+}
+
+/// Whether an address belongs only to names that no rule could name, as far as every answer so far tells.
+#[inline(always)]
+pub fn is_known_address(key: &HintKey, control: &Control, now: u64) -> bool {
+    // SAFETY: read at once; an entry that is replaced meanwhile is as good as before.
+    let Some(hint) = (unsafe { HINTS.get(key) }) else { return false };
+    if hint.generation != control.hints || now >= hint.until_ns {
+        return false;
+    }
+    match (ASKED.get(key.place), HANDLED.get(key.place)) {
+        (Some(asked), Some(handled)) => asked == handled,
+        _ => false,
+    }
+}
 
 /// Heartbeat and switches.
 #[inline(always)]

@@ -11,7 +11,8 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_sk_lookup_tcp, bpf_sk_release,
 };
 use aya_ebpf::programs::SockAddrContext;
-use moxie_common::{Address, Control, Counter, Mark, PORTS_PER_LISTENER_SET, listed, reach, share};
+use moxie_common::hints::HintKey;
+use moxie_common::{Address, Control, Counter, Mark, PORTS_PER_LISTENER_SET, Share, listed, reach, share};
 
 use crate::maps;
 
@@ -75,7 +76,8 @@ pub fn listener_for(ctx: &SockAddrContext, destination: &Address, port: u16) -> 
     if destination.exclusion(port).is_some() {
         return Err(Counter::ExcludedDestination);
     }
-    if maps::share().of == share::NOTHING {
+    let share = maps::share();
+    if share.of == share::NOTHING {
         return Err(Counter::NoRule);
     }
     let control = maps::control().ok_or(Counter::Disabled)?;
@@ -86,7 +88,25 @@ pub fn listener_for(ctx: &SockAddrContext, destination: &Address, port: u16) -> 
     caller_is_another(control)?;
     socket_is_free(socket(ctx), destination)?;
     let listener = find_listener(ctx, destination.is_v4(), control)?;
+    if share.of == share::NAMED && is_known(share, listener.mark, destination, control) {
+        return Err(Counter::KnownName);
+    }
     if maps::has_room(control) { Ok(listener) } else { Err(Counter::HandshakesFull) }
+}
+
+#[inline(always)]
+fn is_known(share: Share, mark: Mark, destination: &Address, control: &Control) -> bool {
+    let key = HintKey { place: share.place, tag: mark.tag_index(), address: *destination };
+    // SAFETY: takes nothing.
+    maps::is_known_address(&key, control, unsafe { bpf_ktime_get_ns() })
+}
+
+/// The tag of the agent's listeners in the namespace of the context's socket or packet.
+#[inline(always)]
+pub fn tag_of(ctx: *mut c_void) -> Option<u32> {
+    let control = maps::control()?;
+    let mark = listening_mark(ctx, true, control.first_port as u16)?;
+    (mark.is_moxie() && maps::reach(mark) != 0).then(|| mark.tag_index())
 }
 
 #[inline(always)]

@@ -41,7 +41,7 @@ impl Deaf {
 }
 
 async fn read(mut stream: TcpStream) -> std::io::Result<String> {
-    let read = timeout(BOUND, read_all(&mut stream)).await.expect("an end in time");
+    let read = timeout(BOUND, read_all(&mut stream)).await.unwrap();
     read.map(|read| String::from_utf8(read).unwrap())
 }
 
@@ -87,7 +87,7 @@ async fn what_passes_through_uses_the_connection_that_was_begun() {
     agent.await_dial().await;
     stream.write_all(b"late").await.unwrap();
     stream.shutdown().await.unwrap();
-    let mut passed = timeout(BOUND, deaf.hear()).await.expect("a connection in time");
+    let mut passed = timeout(BOUND, deaf.hear()).await.unwrap();
     let mut bytes = String::new();
     passed.read_to_string(&mut bytes).await.unwrap();
     assert_eq!((bytes.as_str(), agent.dials()), ("late", 1));

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 pub mod agent;
 pub(crate) mod authority;
 pub mod cgroup;
+pub mod dns;
 pub mod loopback;
 pub(crate) mod namespace;
 pub mod origins;
@@ -19,6 +20,7 @@ pub mod sockets;
 pub(crate) mod sweep;
 
 pub use cgroup::Place;
+pub use dns::{Dns, Entry, Resolver};
 pub use loopback::Loopback;
 pub use origins::{Origins, Seen};
 pub use process::{Finished, Running};

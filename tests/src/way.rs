@@ -58,14 +58,25 @@ pub enum Difference {
     Hung,
     /// UDP to port 443.
     Quic,
+    /// Whether a destination's name can leave it direct.
+    Names,
     /// Whether a run can go through the agent of the host.
     SharedAgent,
 }
 
 impl Difference {
     /// Every one.
-    pub const ALL: [Self; 8] =
-        [Self::Who, Self::Ports, Self::Peer, Self::Refused, Self::Dead, Self::Hung, Self::Quic, Self::SharedAgent];
+    pub const ALL: [Self; 9] = [
+        Self::Who,
+        Self::Ports,
+        Self::Peer,
+        Self::Refused,
+        Self::Dead,
+        Self::Hung,
+        Self::Quic,
+        Self::Names,
+        Self::SharedAgent,
+    ];
 
     /// The row's name.
     #[must_use]
@@ -78,6 +89,7 @@ impl Difference {
             Self::Dead => "the agent dies",
             Self::Hung => "the agent hangs",
             Self::Quic => "UDP to port 443",
+            Self::Names => "names of no rule",
             Self::SharedAgent => "moxie run beside an agent",
         }
     }

@@ -204,7 +204,9 @@ impl Found {
             let open = sockets::open_below(&place.cgroup).into_iter();
             for socket in open.filter(|socket| state.ports.contains(socket.peer.port())) {
                 let entry = self.entry(who(socket.comm, socket.peer.to_string()));
-                let bypass = if place.diverted == Share::None { Bypass::NotNameable } else { Bypass::OpenedBefore };
+                let is_direct =
+                    place.diverted == Share::None || state.scopes.knows(&place.cgroup, socket.peer.ip().to_canonical());
+                let bypass = if is_direct { Bypass::NotNameable } else { Bypass::OpenedBefore };
                 (entry.on_path, entry.bypass) = (false, Some(bypass));
                 entry.open_for_s = Some(now.duration_since(since).as_secs());
             }

@@ -62,5 +62,6 @@ async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
 )]
 async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
     state.metrics.store_up(state.rules.trouble().is_none());
+    state.metrics.known_addresses(state.scopes.known_addresses());
     ([(CONTENT_TYPE, OPENMETRICS)], state.metrics.render(&state.divert.counters()))
 }

@@ -14,7 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AdminState;
+use crate::divert::HINTS_OFF;
 use crate::rules::{self, Rule};
+use crate::scope::Scope;
 
 pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
     OpenApiRouter::new().routes(routes!(status)).routes(routes!(ca))
@@ -101,7 +103,7 @@ pub(crate) fn observe(state: &AdminState) -> Status {
         ready: reasons.is_empty(),
         reasons,
         shedding: state.load.shedding().map(|shedding| shedding.to_string()),
-        warnings: state.scopes.warnings(),
+        warnings: warnings(state, &scopes),
         netns: state.facts.netns,
         upstream_ca: state.facts.upstream_ca.clone(),
         pid: state.facts.pid,
@@ -115,6 +117,18 @@ pub(crate) fn observe(state: &AdminState) -> Status {
             + scopes.iter().map(|scope| scope.active_connections).sum::<u64>(),
         store_trouble: state.rules.trouble(),
     }
+}
+
+/// What does not work as it should, each thing once.
+fn warnings(state: &AdminState, scopes: &[Scope]) -> Vec<String> {
+    let obstacles = scopes.iter().flat_map(|scope| &scope.matches).filter_map(|one| one.hints_obstacle.as_deref());
+    let mut obstacles: Vec<&str> = obstacles.filter(|obstacle| *obstacle != HINTS_OFF).collect();
+    obstacles.sort_unstable();
+    obstacles.dedup();
+    let hints = obstacles
+        .into_iter()
+        .map(|obstacle| format!("what no rule names comes too, for DNS answers cannot be looked at: {obstacle}"));
+    state.scopes.warnings().into_iter().chain(hints).collect()
 }
 
 /// Whether the rule is in play: a status of its own only says more of the same.

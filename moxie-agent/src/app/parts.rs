@@ -134,13 +134,7 @@ impl Parts {
         let label = (doors == AdminDoors::Open).then(|| config.scopes.label.clone()).flatten();
         let defaults = Defaults { label, refuse_quic: config.divert.refuse_quic };
         let scopes = Arc::new(Scopes::with(Arc::clone(&divert), defaults));
-        scopes.heed(Arc::clone(&rules) as _);
-        let weighed = Arc::downgrade(&scopes);
-        rules.follow(move || {
-            if let Some(scopes) = weighed.upgrade() {
-                scopes.weigh();
-            }
-        });
+        follow_rules(&rules, &scopes, &divert);
         let (started_at, upgrade) = (clock.now(), Arc::default());
         let learned = Arc::default();
         let bounds = load::Bounds {
@@ -288,6 +282,23 @@ impl Parts {
             Err(error) => vec![format!("the stored scopes could not all be opted in again: {}", Chain(&error))],
         }
     }
+}
+
+/// Has the kernel half divert what rules could act on, from the first connect after a change of them was answered.
+fn follow_rules(rules: &Arc<RuleBook>, scopes: &Arc<Scopes>, divert: &Arc<dyn Divert>) {
+    if let Err(error) = divert.heed_names(Arc::clone(rules) as _) {
+        tracing::warn!(error = %Chain(&error), "no connection is left direct for the sake of its name");
+    }
+    scopes.heed(Arc::clone(rules) as _);
+    let (scopes, divert) = (Arc::downgrade(scopes), Arc::downgrade(divert));
+    rules.follow(move || {
+        if let Some(Err(error)) = divert.upgrade().map(|divert| divert.forget_names()) {
+            tracing::error!(error = %Chain(&error), "connections may be left direct that a new rule names");
+        }
+        if let Some(scopes) = scopes.upgrade() {
+            scopes.weigh();
+        }
+    });
 }
 
 /// A file by the one name that everyone finds it by.

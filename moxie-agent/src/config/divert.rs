@@ -29,6 +29,9 @@ pub struct Divert {
     pub addresses: AddressLists,
     /// `refuse_quic`: whether UDP to those ports is refused, so that clients of HTTP/3 fall back to TCP; false unless set.
     pub refuse_quic: bool,
+    /// `dns_hints`: whether connections to addresses that DNS answers tell to be of no name that a rule could name are left direct; true
+    /// unless set.
+    pub dns_hints: bool,
     /// `heartbeat`: the kernel sends connections direct once the agent has not beaten for this long; 1 s unless set.
     pub heartbeat: Duration,
     /// `kernel_log`: whether the kernel half logs each decision; false unless set.
@@ -49,6 +52,7 @@ impl TryFrom<Section> for Divert {
                 deny: raw.take("deny").unwrap_or_default(),
             },
             refuse_quic: raw.take("refuse_quic").unwrap_or(false),
+            dns_hints: raw.take("dns_hints").unwrap_or(true),
             heartbeat: raw.take("heartbeat").unwrap_or(Duration::from_secs(1)),
             kernel_log: raw.take("kernel_log").unwrap_or(false),
         };

@@ -32,5 +32,5 @@ pub(in crate::datapath) async fn serve(
     way: Way,
     ready: Option<Stream>,
 ) -> Result<(), Error> {
-    Box::pin(Relay::new(client, party, way, ready).run()).await
+    Relay::new(client, party, way, ready).run().await
 }

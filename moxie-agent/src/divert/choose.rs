@@ -203,6 +203,7 @@ fn ebpf_options(settings: &config::Divert) -> EbpfOptions {
         ports: settings.ports.clone(),
         max_beat_age: settings.heartbeat,
         kernel_log: settings.kernel_log,
+        dns_hints: settings.dns_hints,
         ..EbpfOptions::default()
     }
 }

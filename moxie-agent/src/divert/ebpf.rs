@@ -7,6 +7,7 @@ mod address_map;
 mod control;
 pub mod foreign;
 mod handshakes;
+mod hints;
 mod home;
 mod links;
 mod listeners;
@@ -21,24 +22,29 @@ mod shares;
 mod tags;
 mod watch;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aya::programs::cgroup_skb::CgroupSkbLink;
 use moxie_common::{Counter, Mark, listed};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, PortSet, Share, Terms};
+use super::{
+    AddressLists, Attachment, Divert, DivertError, HINTS_OFF, Known, Listening, Names, Origin, PortSet, Share, Terms,
+};
+use crate::chain::Chain;
 use crate::namespace::Namespace;
 use crate::paths::FIRST_LISTENER_PORT;
 use crate::scope::cgroup::{self, Hierarchy};
 use address_map::AddressMap;
 use control::Controls;
 use handshakes::Handshakes;
+use hints::{HintedPlace, Hints};
 use home::Home;
 use links::{Links, Programs};
 use origins::Origins;
@@ -60,6 +66,8 @@ pub struct EbpfOptions {
     pub kernel_log: bool,
     /// First of the listener ports; if one of them is taken, the next block is tried.
     pub first_port: u16,
+    /// Leave direct what DNS answers tell to be of no name that a rule could name.
+    pub dns_hints: bool,
     /// How many connections may be between their SYN and the end of their handshake; more go direct.
     pub handshakes: u32,
     /// How long a handshake is believed to be under way: longer than the kernel goes on to send SYNs (`tcp_syn_retries`, some two
@@ -94,6 +102,7 @@ impl Default for EbpfOptions {
             max_beat_age: Duration::from_secs(1),
             kernel_log: false,
             first_port: FIRST_LISTENER_PORT,
+            dns_hints: true,
             handshakes: 16_384,
             handshake_patience: Duration::from_secs(150),
             guards: Guards::ALL,
@@ -108,8 +117,10 @@ impl Default for EbpfOptions {
 pub struct Ebpf {
     // Closed first, by dropping this: from then on the kernel half sends every connection direct.
     sets: Arc<Sets>,
-    programs: Programs,
-    controls: Controls,
+    programs: Arc<Programs>,
+    controls: Arc<Controls>,
+    /// Or why there are none.
+    hints: Result<Arc<Hints>, String>,
     origins: Origins,
     refusals: Arc<Refusals>,
     shares: Arc<Shares>,
@@ -139,13 +150,18 @@ impl Ebpf {
         load::write_ports(&mut object, &options.ports)?;
         let log = options.kernel_log.then(|| load::KernelLog::new(&mut object)).transpose()?.map(Mutex::new);
         let agent_cgroup = if options.guards.cgroup { cgroup::id_of(home.path())? } else { 0 };
-        let controls = Controls::new(&mut object, options, sets.first_port(), agent_cgroup)?;
+        let controls = Arc::new(Controls::new(&mut object, options, sets.first_port(), agent_cgroup)?);
         let refusals = Arc::new(Refusals::new(&mut object)?);
         let shares = Arc::new(Shares::new(&mut object)?);
         let addresses = Mutex::new(AddressMap::new(&mut object)?);
         let handshakes = Handshakes::new(&mut object, options)?;
         let origins = Origins::new(&mut object)?;
-        let programs = Programs::load(object)?;
+        let hints = options.dns_hints.then(|| Hints::start(&mut object, &controls)).transpose()?;
+        let programs = Arc::new(Programs::load(object)?);
+        let hints = hints.ok_or_else(|| HINTS_OFF.to_owned()).and_then(|hints| {
+            let loaded = programs.load_answering().map_err(|error| Chain(&error).to_string());
+            loaded.map(|()| Arc::new(hints))
+        });
         programs.attach_agent(home.path())?;
         let mark = sets.own_mark().filter(|_| options.guards.mark);
         let (guards, pid) = (options.guards, home::pid_as_the_kernel_has_it());
@@ -153,6 +169,7 @@ impl Ebpf {
             sets,
             programs,
             controls,
+            hints,
             origins,
             refusals,
             shares,
@@ -197,10 +214,46 @@ impl Drop for Ebpf {
 struct Attached {
     // Dropped in this order: the hooks before the listeners that they look for.
     _links: Links,
+    hinted: Mutex<Hinted>,
+    programs: Arc<Programs>,
+    hints: Result<Arc<Hints>, String>,
+    cgroup: PathBuf,
     place: Arc<Place>,
     cgroup_id: u64,
     refusals: Arc<Refusals>,
     shares: Arc<Shares>,
+}
+
+/// What a cgroup has while it has hints.
+#[derive(Debug, Default)]
+struct Hinted {
+    // Dropped in this order: nothing more comes for a number that is given back.
+    link: Option<CgroupSkbLink>,
+    place: Option<HintedPlace>,
+    /// Why it has none.
+    obstacle: Option<String>,
+}
+
+impl Hinted {
+    /// It is as good without: then everything is diverted.
+    fn begin(&mut self, of: &Attached) {
+        if self.link.is_some() {
+            return;
+        }
+        let begun = of.hints.clone().and_then(|hints| {
+            let link = of.programs.attach_answering(&of.cgroup).map_err(|error| Chain(&error).to_string())?;
+            Ok((link, hints.place()))
+        });
+        match begun {
+            Ok((link, Some(place))) => *self = Self { link: Some(link), place: Some(place), obstacle: None },
+            Ok((_, None)) => self.obstacle = Some("too many cgroups have them".to_owned()),
+            Err(obstacle) => self.obstacle = Some(obstacle),
+        }
+    }
+
+    fn number(&self) -> u32 {
+        self.place.as_ref().map_or(0, HintedPlace::number)
+    }
 }
 
 impl Attachment for Attached {
@@ -209,7 +262,23 @@ impl Attachment for Attached {
     }
 
     fn divert(&self, share: Share) -> Result<(), DivertError> {
-        self.shares.set(self.cgroup_id, share)
+        let mut hinted = lock(&self.hinted);
+        if share == Share::Named {
+            hinted.begin(self);
+            return self.shares.set(self.cgroup_id, share, hinted.number());
+        }
+        self.shares.set(self.cgroup_id, share, 0)?;
+        *hinted = Hinted::default();
+        Ok(())
+    }
+
+    fn known(&self) -> Known {
+        let hinted = lock(&self.hinted);
+        Known { addresses: hinted.place.as_ref().map_or(0, HintedPlace::known), obstacle: hinted.obstacle.clone() }
+    }
+
+    fn knows(&self, address: IpAddr) -> bool {
+        lock(&self.hinted).place.as_ref().is_some_and(|place| place.knows(address))
     }
 
     fn obstacles(&self) -> Vec<String> {
@@ -239,8 +308,9 @@ impl Divert for Ebpf {
         let links = self.programs.attach(&cgroup, terms)?;
         let (refusals, shares) = (Arc::clone(&self.refusals), Arc::clone(&self.shares));
         // Of what may have been said of it before nothing counts.
-        shares.set(cgroup_id, Share::All)?;
-        Ok(Box::new(Attached { _links: links, place, cgroup_id, refusals, shares }))
+        shares.set(cgroup_id, Share::All, 0)?;
+        let (hinted, programs, hints) = (Mutex::default(), Arc::clone(&self.programs), self.hints.clone());
+        Ok(Box::new(Attached { _links: links, hinted, programs, hints, cgroup, place, cgroup_id, refusals, shares }))
     }
 
     async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
@@ -273,6 +343,14 @@ impl Divert for Ebpf {
 
     fn is_enabled(&self) -> bool {
         self.controls.is_enabled()
+    }
+
+    fn heed_names(&self, names: Arc<dyn Names>) -> Result<(), DivertError> {
+        self.hints.as_ref().map_or(Ok(()), |hints| hints.heed(names))
+    }
+
+    fn forget_names(&self) -> Result<(), DivertError> {
+        self.hints.as_ref().map_or(Ok(()), |hints| hints.forget_judgements())
     }
 
     fn retire(&self) {

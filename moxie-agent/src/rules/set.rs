@@ -206,6 +206,38 @@ impl RuleSet {
         self.rules.iter().any(|prepared| caller.meets(&prepared.rule.spec.name) && prepared.is_live(now))
     }
 
+    /// Whether some rule that is not idle at `now` could name what a client asks for that has looked up `name` in DNS: the name with any
+    /// port, or what it may be long for, since resolvers add domains to short names. May say yes wrongly, never no.
+    #[must_use]
+    pub fn could_name(&self, name: &str, now: Timestamp) -> bool {
+        let ends = name.match_indices('.').map(|(at, _)| at).chain([name.len()]);
+        ends.filter_map(|end| name.get(..end)).any(|host| self.could_name_host(host, now))
+    }
+
+    fn could_name_host(&self, host: &str, now: Timestamp) -> bool {
+        let by_url = ["/", ":"].into_iter().any(|end| {
+            let text = format!("{host}{end}");
+            let mut walk = self.urls.walk();
+            walk.read(&text);
+            self.at(walk.possible()).any(|prepared| {
+                let spec = &prepared.rule.spec;
+                spec.match_mode != MatchMode::Search && prepared.is_of_use(now) && spec.url.can_go_on_after(&text)
+            })
+        });
+        by_url || self.could_search(host, now)
+    }
+
+    fn could_search(&self, host: &str, now: Timestamp) -> bool {
+        let with_port = format!("{host}:");
+        let mut walk = self.hosts.walk();
+        walk.read(host);
+        let names = |prepared: &Prepared| {
+            let mut hosts = prepared.rule.spec.hosts.iter();
+            hosts.any(|pattern| pattern.matches(host) || pattern.can_go_on_after(&with_port))
+        };
+        self.at(walk.possible()).any(|prepared| prepared.is_of_use(now) && names(prepared))
+    }
+
     /// Whether connections of callers that meet the rules called `only` (`None`: every rule) have anything to do with rules at `now`:
     /// one could fire, or has been spent so lately that what it answered is watched.
     #[must_use]

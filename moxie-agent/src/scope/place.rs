@@ -1,11 +1,12 @@
 //! A cgroup that is on path, once, for every scope that matches it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::lock;
 use super::spec::ScopeId;
-use crate::divert::{Attachment, DivertError, Share, Terms};
+use crate::divert::{Attachment, DivertError, Known, Share, Terms};
 
 /// A cgroup on path. Copies share the attachment.
 #[derive(Clone, Debug)]
@@ -70,6 +71,16 @@ impl Place {
         hold.share = Some(share);
         tracing::debug!(path = %self.path.display(), ?share, "diverted");
         Ok(())
+    }
+
+    /// What of it is left direct because of its name.
+    pub(super) fn known(&self) -> Known {
+        lock(&self.hold).attachment.as_ref().map(|attachment| attachment.known()).unwrap_or_default()
+    }
+
+    /// Whether an address is left direct because of its name, or was.
+    pub(super) fn knows(&self, address: IpAddr) -> bool {
+        lock(&self.hold).attachment.as_ref().is_some_and(|attachment| attachment.knows(address))
     }
 
     /// How much of it is diverted.

@@ -64,6 +64,12 @@ pub struct Match {
     /// What of its connections is diverted now: all, those that an enabled rule could name, or none because no rule could act on any.
     #[serde(default)]
     pub diverted: Share,
+    /// Addresses whose connections are left direct now: by the DNS answers that came, they are only of names that no rule could name.
+    #[serde(default)]
+    pub known_addresses: usize,
+    /// Where `diverted` is `named`, why no address is known; null where some may be.
+    #[serde(default)]
+    pub hints_obstacle: Option<String>,
     /// Names of the only rules that it meets (the container's label `moxie.rules`); null: all.
     pub rules: Option<Vec<String>>,
     /// Whether UDP to port 443 is refused.

@@ -57,6 +57,7 @@ pub struct Metrics {
     certificate_mint: Histogram,
     store_up: Gauge,
     shedding: Family<SheddingLabels, Gauge>,
+    known_addresses: Gauge,
     records_dropped: Counter,
 }
 
@@ -74,6 +75,7 @@ impl Default for Metrics {
             certificate_mint: Histogram::new(MINT_SECONDS),
             store_up: Gauge::default(),
             shedding: Family::default(),
+            known_addresses: Gauge::default(),
             records_dropped: Counter::default(),
         };
         metrics.register_traffic();
@@ -101,6 +103,11 @@ impl Metrics {
         registry.register("certificates_minted", "Certificates minted", self.certificates_minted.clone());
         let help = "Time to mint a certificate";
         registry.register_with_unit("certificate_mint", help, Unit::Seconds, self.certificate_mint.clone());
+        registry.register(
+            "known_addresses",
+            "Addresses that are left direct now by their names",
+            self.known_addresses.clone(),
+        );
         registry.register("store_up", "1 while the store does what it is asked", self.store_up.clone());
         let help = "1 while new connections go direct because the agent has enough to do";
         registry.register("shedding", help, self.shedding.clone());
@@ -155,6 +162,11 @@ impl Metrics {
         for reason in Shedding::REASONS {
             self.shedding.get_or_create(&SheddingLabels { reason }).set(i64::from(why == Some(reason)));
         }
+    }
+
+    /// So many addresses are left direct now by their names.
+    pub fn known_addresses(&self, count: usize) {
+        self.known_addresses.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// So many records more were dropped on their way to the store.
@@ -221,6 +233,7 @@ mod tests {
         metrics.connection(&connection("c"));
         metrics.minted(Duration::from_micros(200));
         metrics.store_up(true);
+        metrics.known_addresses(5);
         metrics.records_dropped(3);
         check(
             &metrics,
@@ -238,6 +251,7 @@ mod tests {
                 "moxie_certificate_mint_seconds_bucket{le=\"0.00025\"} 1",
                 "moxie_store_up 1",
                 "moxie_shedding{reason=\"memory\"} 0",
+                "moxie_known_addresses 5",
                 "moxie_records_dropped_total 3",
                 concat!("moxie_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
                 "moxie_kernel_diverted_total 7",

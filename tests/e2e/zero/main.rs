@@ -1,5 +1,6 @@
 //! What no rule could act on does not come to the agent at all; what a mode asks for does.
 
+mod hints;
 mod modes;
 mod nothing;
 

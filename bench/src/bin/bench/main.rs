@@ -106,6 +106,9 @@ impl Options {
     }
 }
 
+/// Measures some rows.
+type Part = fn(&Options) -> Result<Vec<Row>>;
+
 fn main() -> Result<()> {
     let mut options = Options::parse();
     options.descriptors = allow_descriptors()?;
@@ -121,15 +124,18 @@ fn main() -> Result<()> {
     if processors::usable() < 2 {
         println!("bench: there is one processor only; nothing is pinned, and ratios say little");
     }
-    let mut rows = Vec::new();
-    scenarios(&options, &mut rows)?;
-    if options.wants(What::Rules) {
-        show(rules::measure(&options)?, &mut rows);
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    // A part that cannot be measured does not take the figures of the others with it.
+    let scenarios = scenarios(&options, &mut rows);
+    failures.extend(scenarios.err().map(|error| format!("{error:#}")));
+    for (what, part) in [(What::Rules, rules::measure as Part), (What::Memory, memory::measure)] {
+        if options.wants(what) {
+            match part(&options) {
+                Ok(new) => show(new, &mut rows),
+                Err(error) => failures.push(format!("{what:?}: {error:#}")),
+            }
+        }
     }
-    if options.wants(What::Memory) {
-        show(memory::measure(&options)?, &mut rows);
-    }
-    ensure!(!rows.is_empty(), "nothing was measured");
     let text = table::text(&rows, &options);
     println!("\n{text}");
     table::write(&text, &options)?;
@@ -138,7 +144,7 @@ fn main() -> Result<()> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     moxie_tests::lab::settled();
-    let failures: Vec<String> = rows.iter().flat_map(Row::failures).collect();
+    failures.extend(rows.iter().flat_map(Row::failures));
     ensure!(failures.is_empty(), "these did not do what they were to be measured at:\n{}", failures.join("\n"));
     Ok(())
 }

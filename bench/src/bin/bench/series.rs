@@ -63,15 +63,17 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<String>,
 }
 
+impl Outcome {
+    /// Of a target whose figures are not of runs.
+    pub(crate) fn without_runs(name: &str, error: Option<anyhow::Error>) -> Self {
+        let failure = error.map(|error| format!("{error:#}"));
+        Self { name: name.to_owned(), base: 0, runs: vec![], note: None, failure }
+    }
+}
+
 /// What is to be filled by [`run`].
 pub(crate) fn outcomes(targets: &[Target<'_>]) -> Vec<Outcome> {
-    let outcome = |target: &Target<'_>| Outcome {
-        name: target.name.clone(),
-        base: target.base,
-        runs: vec![],
-        note: None,
-        failure: None,
-    };
+    let outcome = |target: &Target<'_>| Outcome { base: target.base, ..Outcome::without_runs(&target.name, None) };
     targets.iter().map(outcome).collect()
 }
 

@@ -116,9 +116,9 @@ async fn serve_http(
     ready: Option<Stream>,
 ) -> Result<(), Error> {
     if version == Version::HTTP_2 {
-        http2::serve(client, party, way, ready).await
+        Box::pin(http2::serve(client, party, way, ready)).await
     } else {
-        http1::serve(client, party, way, ready).await
+        Box::pin(http1::serve(client, party, way, ready)).await
     }
 }
 

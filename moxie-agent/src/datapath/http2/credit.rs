@@ -58,7 +58,7 @@ impl Credit {
 
     /// How much the agent may send to the receiver by itself. It borrows from what the sender has been told, at most as much
     /// as a window is at first, and lets go first what is in line.
-    pub(super) fn to_spare(&self) -> i64 {
+    pub(super) fn spare(&self) -> i64 {
         let borrowed = (self.told + self.in_line - self.granted).max(0);
         (self.granted - self.in_line).min(INITIAL - borrowed).max(0)
     }
@@ -113,10 +113,10 @@ mod tests {
     fn what_is_borrowed_is_paid_back_before_the_sender_is_told_more() {
         let mut credit = Credit::default();
         credit.spent(60_000);
-        assert_eq!(credit.to_spare(), 5535);
+        assert_eq!(credit.spare(), 5535);
         credit.sent(10_000);
         assert!(!credit.has_room(10_000));
-        assert_eq!(credit.to_spare(), 0, "what is in line goes first");
+        assert_eq!(credit.spare(), 0, "what is in line goes first");
         assert_eq!(credit.grant(20_000), 0);
         assert!(credit.has_room(10_000));
         credit.passed(10_000);
@@ -150,7 +150,7 @@ mod tests {
                         waiting += sent;
                     }
                     1 => {
-                        let own = octets.min(credit.to_spare());
+                        let own = octets.min(credit.spare());
                         credit.spent(own);
                         taken += own;
                     }

@@ -86,7 +86,7 @@ enum Event {
     Client(Input),
     Origin(Input),
     Kept(u32, Said),
-    Dialled(Way, Result<Stream, LinkError>),
+    Dialled(Box<(Way, Result<Stream, LinkError>)>),
     Due(Alarm, Duration),
     Draining,
     /// Octets have moved.
@@ -223,9 +223,9 @@ impl<'p, W: Wire> Relay<'p, W> {
             return Poll::Ready(event);
         }
         if let Reach::Dialling(dial) = &mut self.reach
-            && let Poll::Ready((way, dialled)) = dial.as_mut().poll(cx)
+            && let Poll::Ready(dialled) = dial.as_mut().poll(cx)
         {
-            return Poll::Ready(Event::Dialled(way, dialled));
+            return Poll::Ready(Event::Dialled(Box::new(dialled)));
         }
         if let Poll::Ready(Some((alarm, waited))) = self.alarms.poll_next_unpin(cx) {
             return Poll::Ready(Event::Due(alarm, waited));
@@ -295,7 +295,8 @@ impl<'p, W: Wire> Relay<'p, W> {
                 return Err(self.trouble(Whose::Origin, Bytes::new(), Reason::FRAME_SIZE_ERROR));
             }
             Event::Kept(stream, said) => self.origin_said(stream, said),
-            Event::Dialled(way, dialled) => {
+            Event::Dialled(dialled) => {
+                let (way, dialled) = *dialled;
                 self.way = Some(way);
                 self.dialled(dialled);
             }
@@ -341,7 +342,7 @@ impl<'p, W: Wire> Relay<'p, W> {
     }
 
     /// Where words of the agent's own to the client go.
-    fn to_client(&mut self) -> &mut BytesMut {
+    fn own_words(&mut self) -> &mut BytesMut {
         self.introduce();
         &mut self.client.out
     }
@@ -404,11 +405,11 @@ impl<'p, W: Wire> Relay<'p, W> {
     }
 
     fn pass_down(&mut self, frame: &Frame) {
-        self.from_origin().extend_from_slice(&frame.raw);
+        self.origin_words().extend_from_slice(&frame.raw);
     }
 
     /// Where words of the destination's to the client go.
-    fn from_origin(&mut self) -> &mut BytesMut {
+    fn origin_words(&mut self) -> &mut BytesMut {
         self.introduced = true;
         &mut self.client.out
     }
@@ -430,7 +431,7 @@ impl<'p, W: Wire> Relay<'p, W> {
     fn drop_of_client(&mut self, octets: i64) {
         let more = self.requests.credit.dropped(octets);
         if more > 0 {
-            frame::put_window(self.to_client(), 0, more);
+            frame::put_window(self.own_words(), 0, more);
         }
     }
 

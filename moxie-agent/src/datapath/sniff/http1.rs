@@ -36,9 +36,12 @@ fn is_other(doubt: Doubt, bytes: &[u8]) -> bool {
     }
 }
 
-/// Other protocols end lines with LF alone too.
-fn begins_like_a_request(bytes: &[u8]) -> bool {
-    let first = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty());
+/// Other protocols end lines with LF alone too. Only the first line counts, so that more bytes change nothing.
+fn begins_like_a_request(mut bytes: &[u8]) -> bool {
+    while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+        bytes = rest;
+    }
+    let first = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next();
     first.is_some_and(|line| memchr::memmem::find(line, b" HTTP/1.").is_some())
 }
 

@@ -85,6 +85,11 @@ impl Controls {
         })
     }
 
+    /// Makes a generation of hints the one that counts.
+    pub(super) fn set_hints(&self, generation: u64) -> Result<(), DivertError> {
+        lock(&self.element).write(|control| control.hints = generation)
+    }
+
     /// How many handshakes the agent has taken out of their map so far.
     pub(super) fn set_forgotten(&self, forgotten: u64) -> Result<(), DivertError> {
         lock(&self.element).write(|control| control.forgotten = forgotten)
@@ -122,7 +127,7 @@ pub(super) fn monotonic_ms() -> u32 {
 }
 
 /// The clock that `bpf_ktime_get_ns` reads; it stands still while the host is suspended, as the agent does.
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }

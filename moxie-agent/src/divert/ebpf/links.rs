@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use aya::Ebpf as Object;
+use aya::programs::cgroup_skb::{CgroupSkb, CgroupSkbLink};
 use aya::programs::cgroup_sock_addr::{CgroupSockAddr, CgroupSockAddrLink};
 use aya::programs::sock_ops::{SockOps, SockOpsLink};
-use aya::programs::{CgroupAttachMode, Program, ProgramError};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use moxie_common::names;
 
 use super::{load, lock};
@@ -51,6 +52,21 @@ impl Programs {
             sock_ops(&mut object, name)?.load().map_err(|error| load::refused(name, error))?;
         }
         Ok(Self { inner: Mutex::new(Inner { object, agent: None }) })
+    }
+
+    /// Loads the hook that copies DNS answers; without it there are no hints.
+    pub(super) fn load_answering(&self) -> Result<(), DivertError> {
+        let object = &mut lock(&self.inner).object;
+        cgroup_skb(object, names::ANSWER)?.load().map_err(|error| load::refused(names::ANSWER, error))
+    }
+
+    /// Has the DNS answers of a cgroup copied.
+    pub(super) fn attach_answering(&self, cgroup: &Path) -> Result<CgroupSkbLink, DivertError> {
+        let target = Target::open(cgroup)?;
+        let mut inner = lock(&self.inner);
+        let program = cgroup_skb(&mut inner.object, names::ANSWER)?;
+        let attached = program.attach(&target.directory, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single);
+        attached.and_then(|id| program.take_link(id)).map_err(|error| target.refused(names::ANSWER, error))
     }
 
     /// Puts the adopting hook on the agent's own cgroup.
@@ -122,6 +138,13 @@ impl<'a> Target<'a> {
 fn sock_addr<'a>(object: &'a mut Object, name: &'static str) -> Result<&'a mut CgroupSockAddr, DivertError> {
     match object.program_mut(name) {
         Some(Program::CgroupSockAddr(program)) => Ok(program),
+        _ => Err(DivertError::WrongObject { name }),
+    }
+}
+
+fn cgroup_skb<'a>(object: &'a mut Object, name: &'static str) -> Result<&'a mut CgroupSkb, DivertError> {
+    match object.program_mut(name) {
+        Some(Program::CgroupSkb(program)) => Ok(program),
         _ => Err(DivertError::WrongObject { name }),
     }
 }

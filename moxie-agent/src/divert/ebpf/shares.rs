@@ -12,9 +12,9 @@ use moxie_common::{names, share};
 use super::{load, lock};
 use crate::divert::{DivertError, Share};
 
-/// Hooks whose programs look at it: `BPF_CGROUP_INET4_CONNECT`, `BPF_CGROUP_INET6_CONNECT`, `BPF_CGROUP_UDP4_SENDMSG`,
+/// Hooks whose programs look at it: `BPF_CGROUP_INET_INGRESS`, `BPF_CGROUP_INET4_CONNECT`, `BPF_CGROUP_INET6_CONNECT`, `BPF_CGROUP_UDP4_SENDMSG`,
 /// `BPF_CGROUP_UDP6_SENDMSG`.
-const HOOKS: [u32; 4] = [10, 11, 14, 15];
+const HOOKS: [u32; 5] = [0, 10, 11, 14, 15];
 
 /// The words.
 pub(super) struct Shares {
@@ -28,12 +28,14 @@ impl Shares {
 
     /// Of a cgroup that has programs: the kernel makes the words as they are attached. One that has been there before still has what
     /// was said of it then.
-    pub(super) fn set(&self, cgroup_id: u64, share: Share) -> Result<(), DivertError> {
+    /// `place`: the number that it has hints by, 0 if it has none.
+    pub(super) fn set(&self, cgroup_id: u64, share: Share, place: u32) -> Result<(), DivertError> {
         let of = match share {
-            Share::All | Share::Named => share::ALL,
+            Share::All => share::ALL,
+            Share::Named => share::NAMED,
             Share::None => share::NOTHING,
         };
-        let word = moxie_common::Share { of, place: 0 };
+        let word = moxie_common::Share { of, place };
         let mut map = lock(&self.map);
         HOOKS.iter().try_for_each(|hook| match map.insert(CgroupStorageKey::new(cgroup_id, *hook), word, 0) {
             Err(source) if !is_missing(&source) => {

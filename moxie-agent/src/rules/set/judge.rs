@@ -76,6 +76,11 @@ impl Prepared {
         }
     }
 
+    /// Whether it may fire, or has.
+    pub(super) fn is_of_use(&self, now: Timestamp) -> bool {
+        self.stand(now) != Naming::Unnamed
+    }
+
     /// Whether it has been spent so lately that what it answered is watched.
     pub(super) fn is_watched(&self, now: Timestamp) -> bool {
         let ago = now.as_millisecond() - self.rule.tally.last_hit_ms.load(Ordering::Acquire);

@@ -322,3 +322,34 @@ fn rules_are_wanted_while_one_could_act_or_what_it_did_is_watched() {
     assert!(set.is_wanted(None, at(100)) && set.is_wanted(None, at(699)), "what follows the last one is watched");
     assert!(!set.is_wanted(None, at(700)));
 }
+
+#[test]
+fn names_are_told_from_those_that_no_rule_could_name_whatever_their_port_or_length() {
+    let set = set(&[
+        json!({"url": "api.example.com/v1"}),
+        json!({"url": r"(eu|us)-\d+\.shop\.example/.*"}),
+        json!({"url": "odd.example:8443/.*"}),
+        json!({"url": "billing/.*"}),
+        json!({"url": "/status", "match": "search", "hosts": [r"[a-z]+\.search\.example(:\d+)?"]}),
+        json!({"url": "off.example/.*", "enable": false}),
+        json!({"url": "never.example/.*", "mock_count": 0}),
+    ]);
+    for (name, expected) in [
+        ("api.example.com", true),
+        ("www.example.com", false),
+        ("eu-7.shop.example", true),
+        ("eu-x.shop.example", false),
+        ("odd.example", true),
+        ("billing", true),
+        ("billing.corp.example", true),
+        ("api.example.com.corp.example", true),
+        ("a.search.example", true),
+        ("a1.search.example", false),
+        ("off.example", false),
+        ("never.example", false),
+        ("", false),
+    ] {
+        assert_eq!(set.could_name(name, NOW), expected, "{name:?}");
+    }
+    assert!(super::tests::set(&[json!({"url": ".*/v1"})]).could_name("any.example", NOW));
+}

@@ -152,6 +152,7 @@ impl Entry {
                 let container = around.container(&place.path);
                 let ((mut obstacles, quic_refused), container) = (place.state(), container.as_deref());
                 obstacles.extend(container.and_then(Container::odd_label));
+                let known = place.known();
                 Match {
                     cgroup: place.path.clone(),
                     unit: cgroup::unit_of(&place.path),
@@ -159,6 +160,8 @@ impl Entry {
                     rules: container.and_then(|container| Some(container.rules()?.to_vec())),
                     container: container.map(ContainerMatch::of),
                     diverted: place.share(),
+                    known_addresses: known.addresses,
+                    hints_obstacle: known.obstacle,
                     refuse_quic: place.terms.refuse_quic,
                     quic_refused,
                     obstacles,

@@ -65,7 +65,7 @@ impl<W: Wire> Relay<'_, W> {
 
     /// Sends what can be sent of rules' bodies, in turn.
     pub(super) fn send_bodies(&mut self) {
-        while self.client.out.len() < ENOUGH && self.answers.credit.to_spare() > 0 {
+        while self.client.out.len() < ENOUGH && self.answers.credit.spare() > 0 {
             let Some(id) = self.sending.pop_front() else { break };
             if let Some(outgoing) = self.streams.get_mut(&id).and_then(Stream::outgoing) {
                 outgoing.is_queued = false;
@@ -76,7 +76,7 @@ impl<W: Wire> Relay<'_, W> {
     }
 
     fn send_some(&mut self, id: u32) {
-        let spare = self.answers.credit.to_spare();
+        let spare = self.answers.credit.spare();
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let Some(outgoing) = stream.outgoing() else { return };
         let Some(body) = &mut outgoing.body else { return };

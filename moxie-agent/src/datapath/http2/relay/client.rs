@@ -52,7 +52,7 @@ impl<W: Wire> Relay<'_, W> {
     fn concerns_origin(&self, stream: u32) -> bool {
         match self.streams.get(&stream) {
             Some(open) => open.is_forwarded(),
-            None => stream % 2 == 0 || stream > self.newest || self.has_been_seen(stream),
+            None => stream.is_multiple_of(2) || stream > self.newest || self.has_been_seen(stream),
         }
     }
 
@@ -63,7 +63,7 @@ impl<W: Wire> Relay<'_, W> {
         let stream = block.stream();
         if self.streams.contains_key(&stream) {
             self.client_trailers(&block, &fields);
-        } else if stream % 2 == 0 || stream <= self.newest {
+        } else if stream.is_multiple_of(2) || stream <= self.newest {
             // Of a stream that is over.
             if self.has_been_seen(stream) {
                 self.put_up(&block, &fields);
@@ -167,7 +167,7 @@ impl<W: Wire> Relay<'_, W> {
         } else {
             // A destination may let streams begin with no window, to open it as it likes.
             let more = super::super::credit::INITIAL - self.settings.origin_window;
-            frame::put_window(self.to_client(), id, more);
+            frame::put_window(self.own_words(), id, more);
         }
     }
 
@@ -175,7 +175,7 @@ impl<W: Wire> Relay<'_, W> {
     pub(super) fn refuse(&mut self, stream: u32, reason: Reason) {
         self.requests.is_verbatim = false;
         self.forget_unseen(stream);
-        frame::put_reset(self.to_client(), stream, reason);
+        frame::put_reset(self.own_words(), stream, reason);
     }
 
     fn client_trailers(&mut self, block: &Block, fields: &Fields) {
@@ -197,7 +197,7 @@ impl<W: Wire> Relay<'_, W> {
         if fields.is_oversize && !self.requests.is_verbatim {
             // Trailers, or a head of a stream that is over: nothing that could be said in their place.
             frame::put_reset(&mut self.origin.out, block.stream(), Reason::ENHANCE_YOUR_CALM);
-            frame::put_reset(self.to_client(), block.stream(), Reason::ENHANCE_YOUR_CALM);
+            frame::put_reset(self.own_words(), block.stream(), Reason::ENHANCE_YOUR_CALM);
             self.close(block.stream());
             return;
         }
@@ -218,7 +218,7 @@ impl<W: Wire> Relay<'_, W> {
                 if let Course::Mocked(mock) = &mut stream.course {
                     mock.taken += octets;
                     let more = if mock.taken >= WORTH_TELLING && !ends { std::mem::take(&mut mock.taken) } else { 0 };
-                    frame::put_window(self.to_client(), id, more);
+                    frame::put_window(self.own_words(), id, more);
                     self.drop_of_client(octets);
                     if ends {
                         self.mock_due(id);
@@ -257,7 +257,7 @@ impl<W: Wire> Relay<'_, W> {
             self.client_agrees(frame);
             return Ok(());
         }
-        if payload.len() % settings::EACH != 0 {
+        if !payload.len().is_multiple_of(settings::EACH) {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
         let before = self.settings.client_window;
@@ -278,7 +278,7 @@ impl<W: Wire> Relay<'_, W> {
                 self.origin_owes.push_back(Agreed::WithOtherSide);
                 put(&mut self.origin.out, kind::SETTINGS, 0, 0, &settings::passed_on(&payload));
             }
-            _ if self.is_on_its_own => put(self.to_client(), kind::SETTINGS, flag::ACK, 0, &[]),
+            _ if self.is_on_its_own => put(self.own_words(), kind::SETTINGS, flag::ACK, 0, &[]),
             _ => self.agreed += 1,
         }
         Ok(())
@@ -300,11 +300,11 @@ impl<W: Wire> Relay<'_, W> {
         if is_answer && payload == MARK[..] && self.parting == Parting::Told {
             self.parting = Parting::Final;
             let last = self.newest;
-            frame::put_goaway(self.to_client(), last, Reason::NO_ERROR, &[]);
+            frame::put_goaway(self.own_words(), last, Reason::NO_ERROR, &[]);
         } else if matches!(self.reach, Reach::Greeted) {
             self.pass_up(frame);
         } else if !is_answer {
-            put(self.to_client(), kind::PING, flag::ACK, 0, &payload);
+            put(self.own_words(), kind::PING, flag::ACK, 0, &payload);
         }
         Ok(())
     }

@@ -72,9 +72,9 @@ impl<W: Wire> Relay<'_, W> {
         } else {
             self.is_closing = true;
             let last = self.newest;
-            frame::put_goaway(self.to_client(), last, Reason::NO_ERROR, &[]);
+            frame::put_goaway(self.own_words(), last, Reason::NO_ERROR, &[]);
             for id in undone {
-                frame::put_reset(self.to_client(), id, Reason::INTERNAL_ERROR);
+                frame::put_reset(self.own_words(), id, Reason::INTERNAL_ERROR);
             }
         }
         self.linger();
@@ -95,17 +95,17 @@ impl<W: Wire> Relay<'_, W> {
                 stream.log.broke(error.in_record());
             }
             self.forget_unseen(id);
-            frame::put_reset(self.to_client(), id, Reason::INTERNAL_ERROR);
+            frame::put_reset(self.own_words(), id, Reason::INTERNAL_ERROR);
         }
         let more = self.requests.credit.new_receiver();
-        frame::put_window(self.to_client(), 0, more);
+        frame::put_window(self.own_words(), 0, more);
     }
 
     /// The agent ends, or hands over: the client is told to open no more streams here.
     pub(super) fn take_leave(&mut self) {
         self.parting = Parting::Told;
-        frame::put_goaway(self.to_client(), NO_STREAM_YET, Reason::NO_ERROR, &[]);
-        put(self.to_client(), kind::PING, 0, 0, &MARK);
+        frame::put_goaway(self.own_words(), NO_STREAM_YET, Reason::NO_ERROR, &[]);
+        put(self.own_words(), kind::PING, 0, 0, &MARK);
     }
 
     /// Closes what has been ended and has nothing under way any more.
@@ -150,7 +150,7 @@ impl<W: Wire> Relay<'_, W> {
             tracing::trace!(id, "stream ends with its connection");
         }
         let last = self.newest;
-        frame::put_goaway(self.to_client(), last, reason, &[]);
+        frame::put_goaway(self.own_words(), last, reason, &[]);
         self.client.shut();
         if matches!(self.reach, Reach::Greeted) {
             frame::put_goaway(&mut self.origin.out, 0, reason, &[]);

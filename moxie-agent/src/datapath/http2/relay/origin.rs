@@ -238,14 +238,14 @@ impl<W: Wire> Relay<'_, W> {
             }
             return Ok(());
         }
-        if payload.len() % settings::EACH != 0 {
+        if !payload.len().is_multiple_of(settings::EACH) {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
         if self.client_owes.len() >= MAX_UNANSWERED {
             return Err(Reason::ENHANCE_YOUR_CALM);
         }
         self.settings.origin_sets(&payload);
-        put(self.from_origin(), kind::SETTINGS, 0, 0, &settings::passed_on(&payload));
+        put(self.origin_words(), kind::SETTINGS, 0, 0, &settings::passed_on(&payload));
         self.client_owes.push_back(Agreed::WithOtherSide);
         Ok(())
     }
@@ -254,7 +254,7 @@ impl<W: Wire> Relay<'_, W> {
         let more = i64::from(frame.word().ok_or(Reason::FRAME_SIZE_ERROR)? & 0x7fff_ffff);
         if frame.head.stream == 0 {
             let more = self.requests.credit.grant(more);
-            frame::put_window(self.from_origin(), 0, more);
+            frame::put_window(self.origin_words(), 0, more);
         } else {
             self.pass_down(frame);
         }
@@ -274,7 +274,7 @@ impl<W: Wire> Relay<'_, W> {
         }
         let mut told = BytesMut::from(&served.to_be_bytes()[..]);
         told.put(payload);
-        put(self.to_client(), kind::GOAWAY, 0, 0, &told);
+        put(self.own_words(), kind::GOAWAY, 0, 0, &told);
         let is_refused =
             |(id, stream): (&u32, &Stream)| (stream.is_forwarded() && *id > last && *id < served).then_some(*id);
         let refused: Vec<u32> = self.streams.iter().filter_map(is_refused).collect();
@@ -282,7 +282,7 @@ impl<W: Wire> Relay<'_, W> {
             if let Some(mut stream) = self.close(id) {
                 stream.log.broke(ExchangeError::UpstreamBroke);
             }
-            frame::put_reset(self.to_client(), id, Reason::REFUSED_STREAM);
+            frame::put_reset(self.own_words(), id, Reason::REFUSED_STREAM);
         }
         Ok(())
     }

@@ -1,0 +1,309 @@
+//! Which names were seen at which addresses, and so which addresses are nobody's but names' that no rule could name.
+//!
+//! Invariant: an address is known only while each name that was ever seen there, and that a client may remember still, is one that no
+//! rule could name. What would have to be forgotten for want of room makes its cgroup's addresses unknown for a while instead.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moxie_common::Address;
+use moxie_common::hints::{HintKey, KNOWN_ADDRESSES};
+
+/// Longest that an answer counts, whatever it says itself.
+const LONGEST: Duration = Duration::from_mins(5);
+/// How much longer than its answer says a name may be at an address for a client that remembers it.
+const REMEMBERED: Duration = Duration::from_hours(1);
+/// How long nothing is known of a cgroup's addresses after something could not be understood.
+const DISTRUST: Duration = Duration::from_mins(5);
+/// Most names at one address; with more of them nothing is known of it.
+const MOST_NAMES: usize = 32;
+
+/// The table. Times are nanoseconds of one clock.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    spots: HashMap<HintKey, Spot>,
+    distrusted: HashMap<u32, u64>,
+    /// Addresses that were known and are forgotten, until that is said.
+    gone: Vec<Word>,
+}
+
+/// An address.
+#[derive(Debug, Default)]
+struct Spot {
+    names: Vec<Seen>,
+    /// Too many names were seen there to be remembered, the last of them until then.
+    crowded_until: u64,
+    /// As it was last said to be.
+    is_known: bool,
+}
+
+#[derive(Debug)]
+struct Seen {
+    name: Arc<str>,
+    fresh_until: u64,
+    kept_until: u64,
+}
+
+/// What is to be said of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// It is known until then.
+    Known(HintKey, u64),
+    /// It is not, or not any more.
+    Unknown(HintKey),
+}
+
+impl Table {
+    /// Names were seen at an address, for so long. `is_nameable`: whether a rule could name this one.
+    pub(super) fn learn(
+        &mut self,
+        key: HintKey,
+        names: &[Arc<str>],
+        lasts: Duration,
+        now: u64,
+        is_nameable: &mut dyn FnMut(&str) -> bool,
+    ) -> Vec<Word> {
+        if !self.has_room(&key, now) {
+            // A name that is no rule's is not remembered; then nothing is known of its address.
+            let is_named = names.iter().any(|name| is_nameable(name));
+            let mut words = if is_named { self.distrust(key.place, now) } else { Vec::new() };
+            words.append(&mut self.gone);
+            return words;
+        }
+        let fresh_until = now + nanoseconds(lasts.min(LONGEST));
+        let kept_until = now + nanoseconds(lasts.min(LONGEST) + REMEMBERED);
+        let spot = self.spots.entry(key).or_default();
+        for name in names {
+            spot.see(Seen { name: Arc::clone(name), fresh_until, kept_until }, now);
+        }
+        let mut words = std::mem::take(&mut self.gone);
+        words.push(self.judge(key, now, is_nameable));
+        words
+    }
+
+    /// Nothing is known of a cgroup's addresses for a while.
+    pub(super) fn distrust(&mut self, place: u32, now: u64) -> Vec<Word> {
+        self.distrusted.insert(place, now + nanoseconds(DISTRUST));
+        let known = self.spots.iter_mut().filter(|(key, spot)| key.place == place && spot.is_known);
+        known
+            .map(|(key, spot)| {
+                spot.is_known = false;
+                Word::Unknown(*key)
+            })
+            .collect()
+    }
+
+    /// The rules are others: what is to be said of every address.
+    pub(super) fn judge_all(&mut self, now: u64, is_nameable: &mut dyn FnMut(&str) -> bool) -> Vec<Word> {
+        self.forget_old(now);
+        let mut words = std::mem::take(&mut self.gone);
+        let keys: Vec<HintKey> = self.spots.keys().copied().collect();
+        words.extend(keys.into_iter().map(|key| self.judge(key, now, is_nameable)));
+        words
+    }
+
+    /// A cgroup has no hints any more.
+    pub(super) fn forget(&mut self, place: u32) -> Vec<Word> {
+        self.distrusted.remove(&place);
+        let gone = self.spots.extract_if(|key, _| key.place == place);
+        gone.filter(|(_, spot)| spot.is_known).map(|(key, _)| Word::Unknown(key)).collect()
+    }
+
+    /// How many addresses of a cgroup are known.
+    pub(super) fn known(&self, place: u32, now: u64) -> usize {
+        let is_known = |spot: &Spot| spot.is_known && spot.fresh_until() > now;
+        self.spots.iter().filter(|(key, spot)| key.place == place && is_known(spot)).count()
+    }
+
+    /// Whether an address of a cgroup is known in any namespace, or was when it was judged last.
+    pub(super) fn has_known(&self, place: u32, address: Address) -> bool {
+        self.spots.iter().any(|(key, spot)| key.place == place && key.address == address && spot.is_known)
+    }
+
+    fn judge(&mut self, key: HintKey, now: u64, is_nameable: &mut dyn FnMut(&str) -> bool) -> Word {
+        let is_distrusted = self.distrusted.get(&key.place).is_some_and(|until| *until > now);
+        let Some(spot) = self.spots.get_mut(&key) else { return Word::Unknown(key) };
+        let fresh_until = spot.fresh_until();
+        let is_clear = !is_distrusted && fresh_until > now && spot.crowded_until <= now;
+        let mut remembered = spot.names.iter().filter(|seen| seen.kept_until > now);
+        spot.is_known = is_clear && !remembered.any(|seen| is_nameable(&seen.name));
+        if spot.is_known { Word::Known(key, fresh_until) } else { Word::Unknown(key) }
+    }
+
+    fn has_room(&mut self, key: &HintKey, now: u64) -> bool {
+        if self.spots.len() < KNOWN_ADDRESSES || self.spots.contains_key(key) {
+            return true;
+        }
+        self.forget_old(now);
+        self.spots.len() < KNOWN_ADDRESSES
+    }
+
+    fn forget_old(&mut self, now: u64) {
+        self.distrusted.retain(|_, until| *until > now);
+        let is_old = |spot: &Spot| spot.crowded_until <= now && spot.names.iter().all(|seen| seen.kept_until <= now);
+        let old = self.spots.extract_if(|_, spot| is_old(spot));
+        self.gone.extend(old.filter(|(_, spot)| spot.is_known).map(|(key, _)| Word::Unknown(key)));
+    }
+}
+
+impl Spot {
+    fn see(&mut self, seen: Seen, now: u64) {
+        self.names.retain(|old| old.kept_until > now);
+        if let Some(old) = self.names.iter_mut().find(|old| old.name == seen.name) {
+            // The newest answer says how long it counts; what was remembered stays so.
+            old.fresh_until = seen.fresh_until;
+            old.kept_until = old.kept_until.max(seen.kept_until);
+        } else if self.names.len() < MOST_NAMES {
+            self.names.push(seen);
+        } else {
+            self.crowded_until = self.crowded_until.max(seen.kept_until);
+        }
+    }
+
+    fn fresh_until(&self) -> u64 {
+        self.names.iter().map(|seen| seen.fresh_until).max().unwrap_or(0)
+    }
+}
+
+/// Names by their text, each once in memory.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashMap<Arc<str>, bool>);
+
+impl Names {
+    /// Most judgements that are kept.
+    const MOST: usize = 65_536;
+
+    /// Whether a rule could name `name`, as `judge` says; it is asked once until [`Self::clear`].
+    pub(super) fn is_nameable(&mut self, name: &str, judge: impl FnOnce(&str) -> bool) -> bool {
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        match self.0.entry(name.into()) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(vacant) => *vacant.insert(judge(name)),
+        }
+    }
+
+    /// The rules are others.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn key(last: u8) -> HintKey {
+        HintKey { place: 1, tag: 7, address: Address::from(std::net::IpAddr::from([198, 51, 100, last])) }
+    }
+
+    /// A rule could name what begins with `r`.
+    fn ruled(name: &str) -> bool {
+        name.starts_with('r')
+    }
+
+    #[derive(Default)]
+    struct Bench(Table);
+
+    impl Bench {
+        fn learn(&mut self, last: u8, names: &[&str], seconds: u64, at: u64) -> Option<u64> {
+            let names: Vec<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
+            let words = self.0.learn(key(last), &names, Duration::from_secs(seconds), at * SECOND, &mut ruled);
+            words.into_iter().find_map(|word| match word {
+                Word::Known(_, until) => Some(until / SECOND),
+                Word::Unknown(_) => None,
+            })
+        }
+    }
+
+    #[test]
+    fn an_address_is_known_for_as_long_as_its_answer_says_and_no_longer_than_five_minutes() {
+        let mut bench = Bench::default();
+        assert_eq!(bench.learn(1, &["free"], 20, 100), Some(120));
+        assert_eq!(bench.learn(1, &["free"], 86_400, 110), Some(410));
+        assert_eq!(bench.learn(1, &["free"], 5, 111), Some(116), "the newest answer counts");
+        assert_eq!(bench.learn(2, &["free"], 0, 100), None, "not to be kept at all");
+        assert_eq!((bench.0.known(1, 112 * SECOND), bench.0.known(1, 116 * SECOND)), (1, 0));
+        assert_eq!(bench.0.known(2, 112 * SECOND), 0, "another cgroup's");
+        assert!(bench.0.has_known(1, key(1).address) && !bench.0.has_known(1, key(2).address));
+    }
+
+    #[test]
+    fn a_named_host_at_the_same_address_wins_whichever_was_seen_first() {
+        let mut bench = Bench::default();
+        assert_eq!(bench.learn(1, &["free"], 60, 0), Some(60));
+        assert_eq!(bench.learn(1, &["ruled"], 10, 1), None);
+        assert_eq!(bench.learn(1, &["free"], 60, 2), None);
+        assert_eq!(bench.learn(1, &["free"], 60, 3000), None, "clients may remember it for an hour");
+        assert_eq!(bench.learn(1, &["free"], 60, 3612), Some(3672));
+        assert_eq!(bench.learn(2, &["free", "ruled"], 60, 0), None, "one name of the chain");
+    }
+
+    #[test]
+    fn other_rules_judge_anew_what_was_seen() {
+        let mut bench = Bench::default();
+        bench.learn(1, &["free"], 60, 0);
+        bench.learn(2, &["ruled"], 60, 0);
+        let mut words = bench.0.judge_all(SECOND, &mut |name| name == "free");
+        words.sort_by_key(|word| matches!(word, Word::Known(..)));
+        assert_eq!(words, [Word::Unknown(key(1)), Word::Known(key(2), 60 * SECOND)]);
+        assert!(bench.0.judge_all(100 * SECOND, &mut |_| false).iter().all(|word| matches!(word, Word::Unknown(_))));
+        assert!(bench.0.judge_all(4000 * SECOND, &mut |_| false).is_empty(), "nobody remembers them");
+        bench.learn(1, &["free"], 60, 5000);
+        let forgotten = bench.0.judge_all(9000 * SECOND, &mut |_| false);
+        assert_eq!(forgotten, [Word::Unknown(key(1))], "what was known is taken back as it is forgotten");
+    }
+
+    #[test]
+    fn what_was_not_understood_makes_a_cgroups_addresses_unknown_for_a_while() {
+        let mut bench = Bench::default();
+        bench.learn(1, &["free"], 60, 0);
+        assert_eq!(bench.0.distrust(1, SECOND), [Word::Unknown(key(1))]);
+        assert_eq!(bench.0.distrust(2, SECOND), []);
+        assert_eq!(bench.learn(2, &["free"], 60, 2), None);
+        assert_eq!(bench.learn(2, &["free"], 60, 302), Some(362));
+    }
+
+    #[test]
+    fn a_crowd_of_names_is_not_known() {
+        let mut bench = Bench::default();
+        let names: Vec<String> = (0..40).map(|number| format!("free{number}")).collect();
+        for name in &names[..32] {
+            assert!(bench.learn(1, &[name], 60, 0).is_some());
+        }
+        assert_eq!(bench.learn(1, &[&names[32]], 60, 0), None);
+        assert_eq!(bench.learn(1, &[&names[0]], 60, 3000), None);
+    }
+
+    #[test]
+    fn a_full_table_knows_less_and_never_more() {
+        let mut bench = Bench::default();
+        for number in 0..KNOWN_ADDRESSES {
+            let address = Address([9, 9, 9, u32::try_from(number).unwrap()]);
+            bench.0.learn(HintKey { address, ..key(0) }, &["free".into()], Duration::from_mins(1), 0, &mut ruled);
+        }
+        assert_eq!(bench.learn(1, &["free"], 60, 0), None);
+        assert_eq!(bench.0.known(1, SECOND), KNOWN_ADDRESSES);
+        bench.learn(1, &["ruled"], 60, 0);
+        assert_eq!(bench.0.known(1, SECOND), 0, "where it is cannot be remembered");
+        assert_eq!(bench.learn(1, &["free"], 60, 5000), Some(5060), "the others are forgotten by then");
+    }
+
+    #[test]
+    fn a_cgroup_that_leaves_takes_its_addresses_along() {
+        let mut bench = Bench::default();
+        bench.learn(1, &["free"], 60, 0);
+        bench.learn(2, &["ruled"], 60, 0);
+        assert_eq!(bench.0.forget(1), [Word::Unknown(key(1))]);
+        assert!(bench.0.forget(1).is_empty());
+    }
+}
