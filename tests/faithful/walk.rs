@@ -261,11 +261,11 @@ fn request(dice: &mut StdRng, is_first: bool) -> Vec<u8> {
     // What comes first has to be good enough to be looked into.
     let oddness = if is_first { Oddness::None } else { oddness(dice) };
     let target: &[u8] = match oddness {
-        Oddness::None => *[b"/".as_slice(), b"/a/b?c=d", b"*"].choose(dice).unwrap(),
-        Oddness::Odd => *[b"/<a>\"`".as_slice(), b"/\xff\x80", b"/a#b", b"http://walk.api.example/x", b"//%zz"]
-            .choose(dice)
-            .unwrap(),
-        Oddness::Broken => *[b"/ /".as_slice(), b"", b"/a b", b"\x00", b"http://other.example/"].choose(dice).unwrap(),
+        Oddness::None => [b"/".as_slice(), b"/a/b?c=d", b"*"].choose(dice).unwrap(),
+        Oddness::Odd => {
+            [b"/<a>\"`".as_slice(), b"/\xff\x80", b"/a#b", b"http://walk.api.example/x", b"//%zz"].choose(dice).unwrap()
+        }
+        Oddness::Broken => [b"/ /".as_slice(), b"", b"/a b", b"\x00", b"http://other.example/"].choose(dice).unwrap(),
     };
     let method = *["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "BREW"].choose(dice).unwrap();
     let version = if dice.random_bool(0.1) { "HTTP/1.0" } else { "HTTP/1.1" };

@@ -385,6 +385,10 @@ fn odd() -> Vec<Case> {
         s.answers(goaway(1, 1, "what?")).closes(ORIGIN, FINISH);
     };
     vec![
+        http2("h2-data-on-no-stream", |s| {
+            s.asks(data(3, "of whom?", No));
+            calm(s);
+        }),
         http2("h2-a-frame-too-large", |s| {
             s.asks(post(3)).asks(data(3, pattern(20_000), No));
             calm(s);

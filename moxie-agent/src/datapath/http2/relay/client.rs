@@ -210,7 +210,7 @@ impl<W: Wire> Relay<'_, W> {
         let octets = frame.flow();
         self.requests.credit.sent(octets);
         let ends = frame.has(flag::END_STREAM);
-        let has_been_seen = self.has_been_seen(id);
+        let concerns_origin = self.concerns_origin(id);
         match self.streams.get_mut(&id) {
             Some(stream) => {
                 stream.log.received(data.len() as u64);
@@ -229,7 +229,7 @@ impl<W: Wire> Relay<'_, W> {
                     self.settle(id);
                 }
             }
-            None if has_been_seen => {
+            None if concerns_origin => {
                 self.requests.credit.passed(octets);
                 self.pass_up(frame);
             }
