@@ -1,3 +1,5 @@
+//! Bodies by every framing, whole and in pieces of any size.
+
 use proptest::prelude::*;
 
 use super::*;

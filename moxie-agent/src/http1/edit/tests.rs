@@ -1,3 +1,5 @@
+//! Heads with spans changed, and every other byte as it was.
+
 use super::*;
 use crate::http1::{Asked, Awaited, Read, Version};
 

@@ -1,3 +1,5 @@
+//! Request heads: what is read off them, and what is doubted.
+
 use proptest::prelude::*;
 
 use super::*;

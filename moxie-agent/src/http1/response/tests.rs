@@ -1,3 +1,5 @@
+//! Heads of answers: what is read off them, and what is doubted.
+
 use proptest::prelude::*;
 
 use super::*;
