@@ -182,7 +182,7 @@ pub(crate) fn targets(directory: &str) -> Result<Vec<String>> {
 impl Summary {
     /// Runs a program; its output is kept, and shown if it fails.
     fn command(&mut self, step: &str, command: Command) -> Came {
-        let log = Path::new(LOGS).join(format!("{}.log", step.replace([' ', ',', ':'], "-")));
+        let log = Path::new(LOGS).join(format!("{}.log", step.replace([' ', ',', ':', '/'], "-")));
         self.step(step, || logged(command, &log))
     }
 

@@ -92,7 +92,7 @@ async fn act(
             if bodiless {
                 log.finished();
             }
-            Ok(respond::answer(status, headers, body, log))
+            Ok(respond::answer(status, Arc::unwrap_or_clone(headers), body, log))
         }
         Action::Rewrite(rewrite) => {
             waited(&mut log, hit.delay).await;

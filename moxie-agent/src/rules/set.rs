@@ -79,7 +79,7 @@ pub enum Action {
         /// Status of the answer.
         status: StatusCode,
         /// Exactly the headers of the answer, `content-type` among them; framing headers are the sender's business.
-        headers: HeaderMap,
+        headers: Arc<HeaderMap>,
         /// The same as HTTP/1 carries them: lines in the rule's own order and spelling, each with its line end.
         lines: Bytes,
         /// Body of the answer.

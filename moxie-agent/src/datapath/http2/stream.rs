@@ -42,7 +42,7 @@ pub(super) enum Course {
 #[derive(Debug)]
 pub(super) struct Mock {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Arc<HeaderMap>,
     pub(super) body: Bytes,
     pub(super) delay: Duration,
     /// Octets of the request that were taken and not given back to the stream's window.

@@ -28,7 +28,7 @@ fn respond(spec: &RuleSpec, body: Option<Bytes>) -> Action {
     let written = written(&spec.response_headers, media_type(spec, true));
     Action::Respond {
         status: spec.status_code.unwrap_or(StatusCode::OK),
-        headers: map(&written),
+        headers: Arc::new(map(&written)),
         lines: lines(&written),
         body: body.unwrap_or_default(),
     }
