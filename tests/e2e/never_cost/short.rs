@@ -57,7 +57,8 @@ fn an_agent_that_the_kernel_ends_for_want_of_memory_costs_what_was_in_flight() -
     load.await_status("200", 100)?;
     let report = load.end()?;
     report.ensure_only(&["200", "429"])?;
-    report.ensure_cut_only_at(&[ended], CLIENTS)
+    // Short of memory, the kernel takes its time: who calls again at once may be cut again before the listeners are gone.
+    report.ensure_cut_only_at(&[ended], 2 * CLIENTS)
 }
 
 #[test]
