@@ -460,3 +460,26 @@ async fn a_large_body_passes_both_ways_at_once_and_is_counted() {
     let exchange = &scene.agent.exchanges(1).await[0];
     assert_eq!((exchange.request_bytes, exchange.response_bytes), (LENGTH as u64, LENGTH as u64));
 }
+
+#[tokio::test]
+async fn a_rules_answer_waits_for_the_rest_of_the_request_before_it() {
+    let scene = Scene::new().await;
+    for length in (0..8).map(|turn| (6 << 20) + turn * 50_000) {
+        let head = format!("POST /a HTTP/1.1\r\nHost: plain.example\r\nContent-Length: {length}\r\n\r\n");
+        let (mut client, mut origin) = scene.ends(head.as_bytes()).await;
+        expect(&mut origin, head.as_bytes()).await;
+        origin.write_all(OK.as_bytes()).await.unwrap();
+        expect(&mut client, OK.as_bytes()).await;
+        let (mut answers, mut requests) = client.into_split();
+        let sends = tokio::spawn(async move {
+            requests.write_all(&vec![b'a'; length]).await?;
+            requests.write_all(get("/mocked").as_bytes()).await.map(|()| requests)
+        });
+        let mut body = vec![0; length];
+        timeout(BOUND, origin.read_exact(&mut body)).await.expect("the whole body").unwrap();
+        let mut answer = vec![0; MOCKED.len()];
+        timeout(BOUND, answers.read_exact(&mut answer)).await.expect("an answer").unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), MOCKED);
+        sends.await.unwrap().unwrap();
+    }
+}

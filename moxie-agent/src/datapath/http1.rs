@@ -179,6 +179,10 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
     }
 
     fn due(&self) -> Option<Step> {
+        // With what could not be written the held request was thrown away.
+        if self.upstream_fault.is_some() && matches!(self.asking, Asking::Whole | Asking::Ruled(_)) {
+            return None;
+        }
         if matches!(self.asking, Asking::Whole) {
             return Some(Step::Decide);
         }
@@ -187,7 +191,8 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
         }
         let is_quiet = self.exchanges.is_empty() && self.answers.is_drained();
         if matches!(self.asking, Asking::Ruled(_)) {
-            return is_quiet.then_some(Step::Act);
+            // What is still to be written of the request before it would be dropped with it.
+            return (is_quiet && self.requests.is_clear()).then_some(Step::Act);
         }
         if self.is_last && is_quiet {
             return Some(Step::Farewell);
