@@ -205,10 +205,11 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
                 return Poll::Ready(opened.ok());
             }
             // Whoever speaks first decides: a rule may answer, and then no destination is needed.
-            match requests.held().is_empty() && end.is_none() {
-                true => poll_watch(client, requests, end, true, task).map(|_| None),
-                false => Poll::Ready(None),
-            }
+            let is_silent = requests.held().is_empty() && end.is_none();
+            let has_gone = is_silent && poll_watch(client, requests, end, true, task).is_ready();
+            // A watch that has read something is not woken for it again.
+            let has_spoken = !requests.held().is_empty() || end.is_some();
+            if has_gone || has_spoken { Poll::Ready(None) } else { Poll::Pending }
         });
         self.upstream = opened.await;
     }
