@@ -483,3 +483,18 @@ async fn a_rules_answer_waits_for_the_rest_of_the_request_before_it() {
         sends.await.unwrap().unwrap();
     }
 }
+
+#[tokio::test]
+async fn what_a_rule_replaced_does_not_come_after_all_when_the_client_is_in_doubt() {
+    let scene = Scene::new().await;
+    scene.agent.rule(&format!("{HOST}/body"), json!({"call_backend": true, "response": {"a": 1}})).await;
+    let (mut client, mut origin) = scene.ends(get("/body").as_bytes()).await;
+    expect(&mut origin, get("/body").as_bytes()).await;
+    origin.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel").await.unwrap();
+    let changed = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}";
+    expect(&mut client, changed.as_bytes()).await;
+    client.write_all(b"\x01 no HTTP").await.unwrap();
+    expect(&mut origin, b"\x01 no HTTP").await;
+    origin.write_all(b"lo\r\n0\r\n\r\nno HTTP either").await.unwrap();
+    expect(&mut client, b"no HTTP either").await;
+}

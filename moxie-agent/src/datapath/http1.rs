@@ -31,7 +31,7 @@ use crate::drain::Hurry;
 use crate::http1::{Doubt, RequestHead, ResponseHead};
 use crate::journal::ExchangeError;
 use crate::upstream::{LinkError, Stream, Way};
-use exchange::{Answering, Asking, Exchange};
+use exchange::{Answering, Asking, Exchange, Fate};
 use lane::Lane;
 use wire::{Destination, End, Wire};
 
@@ -243,10 +243,14 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
             log.passed();
             self.through.push(log);
         }
-        self.answering = Answering::Unread;
         self.patience = None;
-        self.begun = Vec::new();
         self.requests.pass_all();
+        if matches!(self.answering, Answering::Body(_, Fate::Replaced)) {
+            // What comes now is not for the client, which has a rule's answer in its place: see `answer_is_through`.
+            return;
+        }
+        self.answering = Answering::Unread;
+        self.begun = Vec::new();
         self.answers.pass_all();
         self.through.extend(self.exchanges.drain(..).map(|exchange| exchange.log));
     }

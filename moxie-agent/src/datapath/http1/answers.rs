@@ -259,6 +259,9 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
             exchange.is_answered = true;
         }
         self.retire();
+        if matches!(self.asking, Asking::Unread) {
+            self.stop_reading();
+        }
     }
 
     /// Exchanges that have been asked and answered are recorded once their last byte is written.
