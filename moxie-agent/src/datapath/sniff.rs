@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -204,11 +205,23 @@ async fn whoever_is_first(
     tokio::select! {
         biased;
         seen = has_bytes(stream) => seen.map(|()| Speaker::Client(Some(dialled.into()))),
-        _ = dialled.readable() => {
-            cx.learned.server_first.insert(origin.destination);
+        has_spoken = has_spoken(&dialled) => {
+            if has_spoken {
+                cx.learned.server_first.insert(origin.destination);
+            }
             Ok(Speaker::Server(dialled))
         }
     }
+}
+
+/// Completes when the destination has sent a byte, or will send none: one that merely hangs up may do so only now.
+async fn has_spoken(dialled: &TcpStream) -> bool {
+    // A look at a socket that was reset would take the reset from whoever is to pass it on.
+    let ready = dialled.ready(Interest::READABLE | Interest::ERROR).await;
+    if !ready.is_ok_and(|ready| ready.is_readable() && !ready.is_error()) {
+        return false;
+    }
+    matches!(peek::beyond(dialled, &mut [0], 0).await, Ok(Peeked::Bytes(_)))
 }
 
 /// Completes when the application has sent a byte.
