@@ -42,13 +42,6 @@ pub const KNOWN: &[Known] = &[
         what: &["client: Reset instead of ConnectionRefused"],
     },
     Known {
-        id: "silent-client",
-        case: "client-says-nothing-and-closes",
-        layers: CLEAR,
-        tiers: ON_PATH,
-        what: &["origin: silence instead of Fin"],
-    },
-    Known {
         id: "asked-first",
         case: "answered-after-a-body",
         layers: SECRET,
