@@ -17,7 +17,7 @@ pub use label::{container_of, id_in_name, is_container, unit_of};
 pub use run::RunCgroup;
 
 /// How much longer each round waits for what keeps a cgroup from being removed.
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a cgroup cannot be found, read or changed.
 #[derive(Debug, thiserror::Error)]
