@@ -498,3 +498,28 @@ async fn what_a_rule_replaced_does_not_come_after_all_when_the_client_is_in_doub
     origin.write_all(b"lo\r\n0\r\n\r\nno HTTP either").await.unwrap();
     expect(&mut client, b"no HTTP either").await;
 }
+
+#[tokio::test]
+async fn a_pipeline_that_is_longer_than_what_is_kept_in_mind_is_answered_to_its_end() {
+    /// More than are asked at a time.
+    const MANY: usize = 4000;
+    let scene = Scene::new().await;
+    let (mut client, mut origin) = scene.ends(get("/a").as_bytes()).await;
+    let (mut answers, mut requests) = client.split();
+    let asks = async { requests.write_all(get("/a").repeat(MANY - 1).as_bytes()).await.unwrap() };
+    let serves = async {
+        // Many before the first has its answer.
+        let mut seen = vec![0; get("/a").len() * 1024];
+        origin.read_exact(&mut seen).await.unwrap();
+        origin.write_all(OK.repeat(1024).as_bytes()).await.unwrap();
+        let mut next = vec![0; get("/a").len()];
+        for _ in 1024..MANY {
+            origin.read_exact(&mut next).await.unwrap();
+            origin.write_all(OK.as_bytes()).await.unwrap();
+        }
+    };
+    let mut answered = vec![0; OK.len() * MANY];
+    let all = async { tokio::join!(asks, serves, answers.read_exact(&mut answered)) };
+    timeout(BOUND, all).await.expect("an answer to each").2.unwrap();
+    assert!(answered == OK.repeat(MANY).as_bytes());
+}

@@ -16,6 +16,9 @@ use crate::datapath::record::ExchangeLog;
 use crate::http1::{Awaited, Body, Doubt, Read};
 use crate::rules::set::Rewrite;
 
+/// Requests without an answer after which a client is not read until some of them have theirs.
+const MOST_ASKED: usize = 1024;
+
 impl<C: Wire, D: Destination> Relay<'_, C, D> {
     /// Reads from the client and writes to the destination; tells whether anything was read.
     pub(super) fn poll_requests(&mut self, task: &mut Context<'_>) -> Result<bool, Broken> {
@@ -46,8 +49,9 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
                 self.requests.is_clear()
             }
         };
+        let has_asked_enough = self.exchanges.len() >= MOST_ASKED && !matches!(self.asking, Asking::Body(..));
         let is_over = self.is_last && matches!(self.asking, Asking::Nothing(_));
-        has_room && !is_over && self.client_end.is_none() && self.upstream_fault.is_none()
+        has_room && !has_asked_enough && !is_over && self.client_end.is_none() && self.upstream_fault.is_none()
     }
 
     /// A destination that takes nothing more may have answered before: what it said is read first.
@@ -131,7 +135,9 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
     /// Empty lines between requests are no beginning of one.
     fn await_rest(&mut self) {
         let has_begun = self.requests.held().iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
-        if has_begun && !matches!(self.patience, Some(Patience::Begun(_))) {
+        // Whoever is not read cannot be late; the last answer to come asks again.
+        let is_read = self.exchanges.len() < MOST_ASKED;
+        if has_begun && is_read && !matches!(self.patience, Some(Patience::Begun(_))) {
             self.patience = Some(Patience::Begun(Box::pin(sleep(self.party.cx.sniff.timeout))));
         }
     }
