@@ -107,9 +107,6 @@ pub enum Error {
     /// The application's socket failed.
     #[error("cannot read from the application")]
     Read(#[source] io::Error),
-    /// The application closed without a byte.
-    #[error("the application closed before it sent anything")]
-    Closed,
     /// The destination of a silent client could not be dialled; the client has been reset.
     #[error("cannot dial the destination of a silent client")]
     Dial(#[source] DialError),
@@ -118,7 +115,7 @@ pub enum Error {
 impl Error {
     pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Read(_) | Self::Closed => Reason::ClientClosed,
+            Self::Read(_) => Reason::ClientClosed,
             Self::Dial(_) => Reason::UpstreamFailed,
         }
     }
@@ -224,12 +221,9 @@ async fn has_spoken(dialled: &TcpStream) -> bool {
     matches!(peek::beyond(dialled, &mut [0], 0).await, Ok(Peeked::Bytes(_)))
 }
 
-/// Completes when the application has sent a byte.
+/// Completes when the application has sent a byte, or has ended its direction: it may still listen, and its destination hears of it.
 async fn has_bytes(stream: &TcpStream) -> Result<(), Error> {
-    match peek::beyond(stream, &mut [0], 0).await.map_err(Error::Read)? {
-        Peeked::Bytes(_) => Ok(()),
-        Peeked::Closed => Err(Error::Closed),
-    }
+    peek::beyond(stream, &mut [0], 0).await.map(|_| ()).map_err(Error::Read)
 }
 
 async fn recognise(stream: &TcpStream, bounds: &Bounds) -> Result<FirstBytes, Error> {
