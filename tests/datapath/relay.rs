@@ -523,3 +523,19 @@ async fn a_pipeline_that_is_longer_than_what_is_kept_in_mind_is_answered_to_its_
     timeout(BOUND, all).await.expect("an answer to each").2.unwrap();
     assert!(answered == OK.repeat(MANY).as_bytes());
 }
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_the_destination_takes_nothing_is_missed() {
+    let scene = Scene::new().await;
+    let head = "POST /a HTTP/1.1\r\nHost: plain.example\r\nContent-Length: 1000000000\r\n\r\n";
+    let (mut client, mut origin) = scene.ends(head.as_bytes()).await;
+    expect(&mut origin, head.as_bytes()).await;
+    // Until nobody takes any more.
+    let part = vec![b'a'; 1 << 20];
+    while timeout(Duration::from_millis(200), client.write_all(&part)).await.is_ok() {}
+    reset(client);
+    assert_eq!(scene.agent.exchanges(1).await[0].error, Some(ExchangeError::ClientGone));
+    let mut rest = Vec::new();
+    let read = timeout(BOUND, origin.read_to_end(&mut rest)).await.expect("an end");
+    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}

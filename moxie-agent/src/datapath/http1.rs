@@ -79,6 +79,8 @@ struct Relay<'p, C, D: Destination> {
     /// The client has been told that the answer under way is its last.
     is_last: bool,
     patience: Option<Patience>,
+    /// When a client that is not read is looked at next.
+    look: Option<Pin<Box<Sleep>>>,
     hurry: Hurry,
 }
 
@@ -140,6 +142,7 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
             upstream_fault: None,
             is_last: false,
             patience: None,
+            look: None,
             hurry: party.cx.drain.hurry(),
         }
     }
@@ -173,6 +176,7 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
                 return Poll::Ready(Ok(step));
             }
             if !answers_moved && !requests_moved {
+                self.look_at_client(task)?;
                 return self.poll_clock(task).map(Ok);
             }
         }
