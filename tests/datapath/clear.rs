@@ -180,3 +180,14 @@ async fn a_mock_reads_the_whole_of_a_large_request_and_the_connection_goes_on() 
     let answers = String::from_utf8(read_all(&mut stream).await.unwrap()).unwrap();
     assert_eq!(answers.matches("HTTP/1.1 429").count(), 2, "{answers}");
 }
+
+#[tokio::test]
+async fn a_client_that_only_listens_hears_what_the_server_says() {
+    let origin = Origin::greeting(b"220 ready\r\n").await;
+    let agent = Agent::start(Some(origin.address), None).await;
+    let mut stream = dial(&agent).await;
+    stream.shutdown().await.unwrap();
+    let heard = tokio::time::timeout(crate::agent::BOUND, read_all(&mut stream)).await.unwrap();
+    assert_eq!(heard.unwrap(), b"220 ready\r\n");
+    assert_eq!(agent.connections(1).await[0].verdict, ConnectionVerdict::Passthrough);
+}

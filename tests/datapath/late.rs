@@ -2,9 +2,11 @@
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use moxie_agent::journal::{ConnectionVerdict, ExchangeError, Reason};
 use serde_json::json;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -91,4 +93,27 @@ async fn what_passes_through_uses_the_connection_that_was_begun() {
     let mut bytes = String::new();
     passed.read_to_string(&mut bytes).await.unwrap();
     assert_eq!((bytes.as_str(), agent.dials()), ("late", 1));
+}
+
+#[tokio::test]
+async fn a_destination_that_hangs_up_without_a_word_does_not_speak_first() {
+    for is_reset in [false, true] {
+        let origin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let agent = Agent::start(Some(origin.local_addr().unwrap()), None).await;
+        agent.rule("plain.example/mocked", json!({"status_code": 503})).await;
+        let silent = dial(&agent).await;
+        let (accepted, _) = timeout(BOUND, origin.accept()).await.unwrap().unwrap();
+        if is_reset {
+            SockRef::from(&accepted).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop((accepted, origin));
+        assert_eq!(read(silent).await.map_err(|error| error.kind()).is_err(), is_reset);
+        // Nobody listens there now; a rule's answer needs nobody.
+        let mut stream = dial(&agent).await;
+        while agent.dials() < 2 {
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(get("/mocked").as_bytes()).await.unwrap();
+        assert!(read(stream).await.unwrap().starts_with("HTTP/1.1 503 "));
+    }
 }

@@ -460,3 +460,82 @@ async fn a_large_body_passes_both_ways_at_once_and_is_counted() {
     let exchange = &scene.agent.exchanges(1).await[0];
     assert_eq!((exchange.request_bytes, exchange.response_bytes), (LENGTH as u64, LENGTH as u64));
 }
+
+#[tokio::test]
+async fn a_rules_answer_waits_for_the_rest_of_the_request_before_it() {
+    let scene = Scene::new().await;
+    for length in (0..8).map(|turn| (6 << 20) + turn * 50_000) {
+        let head = format!("POST /a HTTP/1.1\r\nHost: plain.example\r\nContent-Length: {length}\r\n\r\n");
+        let (mut client, mut origin) = scene.ends(head.as_bytes()).await;
+        expect(&mut origin, head.as_bytes()).await;
+        origin.write_all(OK.as_bytes()).await.unwrap();
+        expect(&mut client, OK.as_bytes()).await;
+        let (mut answers, mut requests) = client.into_split();
+        let sends = tokio::spawn(async move {
+            requests.write_all(&vec![b'a'; length]).await?;
+            requests.write_all(get("/mocked").as_bytes()).await.map(|()| requests)
+        });
+        let mut body = vec![0; length];
+        timeout(BOUND, origin.read_exact(&mut body)).await.expect("the whole body").unwrap();
+        let mut answer = vec![0; MOCKED.len()];
+        timeout(BOUND, answers.read_exact(&mut answer)).await.expect("an answer").unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), MOCKED);
+        sends.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_rule_replaced_does_not_come_after_all_when_the_client_is_in_doubt() {
+    let scene = Scene::new().await;
+    scene.agent.rule(&format!("{HOST}/body"), json!({"call_backend": true, "response": {"a": 1}})).await;
+    let (mut client, mut origin) = scene.ends(get("/body").as_bytes()).await;
+    expect(&mut origin, get("/body").as_bytes()).await;
+    origin.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel").await.unwrap();
+    let changed = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}";
+    expect(&mut client, changed.as_bytes()).await;
+    client.write_all(b"\x01 no HTTP").await.unwrap();
+    expect(&mut origin, b"\x01 no HTTP").await;
+    origin.write_all(b"lo\r\n0\r\n\r\nno HTTP either").await.unwrap();
+    expect(&mut client, b"no HTTP either").await;
+}
+
+#[tokio::test]
+async fn a_pipeline_that_is_longer_than_what_is_kept_in_mind_is_answered_to_its_end() {
+    /// More than are asked at a time.
+    const MANY: usize = 4000;
+    let scene = Scene::new().await;
+    let (mut client, mut origin) = scene.ends(get("/a").as_bytes()).await;
+    let (mut answers, mut requests) = client.split();
+    let asks = async { requests.write_all(get("/a").repeat(MANY - 1).as_bytes()).await.unwrap() };
+    let serves = async {
+        // Many before the first has its answer.
+        let mut seen = vec![0; get("/a").len() * 1024];
+        origin.read_exact(&mut seen).await.unwrap();
+        origin.write_all(OK.repeat(1024).as_bytes()).await.unwrap();
+        let mut next = vec![0; get("/a").len()];
+        for _ in 1024..MANY {
+            origin.read_exact(&mut next).await.unwrap();
+            origin.write_all(OK.as_bytes()).await.unwrap();
+        }
+    };
+    let mut answered = vec![0; OK.len() * MANY];
+    let all = async { tokio::join!(asks, serves, answers.read_exact(&mut answered)) };
+    timeout(BOUND, all).await.expect("an answer to each").2.unwrap();
+    assert!(answered == OK.repeat(MANY).as_bytes());
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_the_destination_takes_nothing_is_missed() {
+    let scene = Scene::new().await;
+    let head = "POST /a HTTP/1.1\r\nHost: plain.example\r\nContent-Length: 1000000000\r\n\r\n";
+    let (mut client, mut origin) = scene.ends(head.as_bytes()).await;
+    expect(&mut origin, head.as_bytes()).await;
+    // Until nobody takes any more.
+    let part = vec![b'a'; 1 << 20];
+    while timeout(Duration::from_millis(200), client.write_all(&part)).await.is_ok() {}
+    reset(client);
+    assert_eq!(scene.agent.exchanges(1).await[0].error, Some(ExchangeError::ClientGone));
+    let mut rest = Vec::new();
+    let read = timeout(BOUND, origin.read_to_end(&mut rest)).await.expect("an end");
+    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}

@@ -2,12 +2,12 @@
 //!
 //! In: listeners of a way on path. Out: `Accepted`. Never: beats for a loop that cannot accept.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -113,8 +113,25 @@ async fn accept_loop(served: Served, beating: Beating, cx: Arc<Context>) {
 
 /// Takes what the kernel has sent here already, so that closing the listener resets nobody.
 fn admit_waiting(served: &Served, cx: &Arc<Context>) {
-    while let Some(Ok((stream, _))) = served.listener.accept().now_or_never() {
+    while let Some(stream) = waiting(&served.listener) {
         admit(stream, served, cx);
+    }
+}
+
+/// Asks the kernel: the runtime knows only what it was told last, and allows a task a bounded number of calls.
+fn waiting(listener: &TcpListener) -> Option<TcpStream> {
+    loop {
+        match SockRef::from(listener).accept() {
+            Ok((socket, _)) => {
+                let taken = socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket.into()));
+                match taken {
+                    Ok(stream) => return Some(stream),
+                    Err(error) => tracing::warn!(%error, "connection lost while its listener closed"),
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+            Err(_) => return None,
+        }
     }
 }
 
@@ -136,4 +153,23 @@ fn admit(stream: TcpStream, served: &Served, cx: &Arc<Context>) {
         conn.await;
         drop(admitted);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream as Client;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_connection_that_waits_is_taken_in_one_go() {
+        /// More than the runtime lets a task take without a pause.
+        const MANY: usize = 200;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "clients of this test's own, on loopback")]
+        let clients: Vec<Client> = (0..MANY).map(|_| Client::connect(to).unwrap()).collect();
+        let taken = std::iter::from_fn(|| waiting(&listener)).count();
+        assert_eq!(taken, clients.len());
+    }
 }

@@ -66,6 +66,12 @@ impl Downstream {
     pub fn abort(&self) -> Abort {
         self.abort.clone()
     }
+
+    /// The socket itself, to ask about.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
 }
 
 impl Drop for Downstream {

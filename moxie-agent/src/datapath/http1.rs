@@ -31,7 +31,7 @@ use crate::drain::Hurry;
 use crate::http1::{Doubt, RequestHead, ResponseHead};
 use crate::journal::ExchangeError;
 use crate::upstream::{LinkError, Stream, Way};
-use exchange::{Answering, Asking, Exchange};
+use exchange::{Answering, Asking, Exchange, Fate};
 use lane::Lane;
 use wire::{Destination, End, Wire};
 
@@ -79,6 +79,8 @@ struct Relay<'p, C, D: Destination> {
     /// The client has been told that the answer under way is its last.
     is_last: bool,
     patience: Option<Patience>,
+    /// When a client that is not read is looked at next.
+    look: Option<Pin<Box<Sleep>>>,
     hurry: Hurry,
 }
 
@@ -140,6 +142,7 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
             upstream_fault: None,
             is_last: false,
             patience: None,
+            look: None,
             hurry: party.cx.drain.hurry(),
         }
     }
@@ -173,12 +176,17 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
                 return Poll::Ready(Ok(step));
             }
             if !answers_moved && !requests_moved {
+                self.look_at_client(task)?;
                 return self.poll_clock(task).map(Ok);
             }
         }
     }
 
     fn due(&self) -> Option<Step> {
+        // With what could not be written the held request was thrown away.
+        if self.upstream_fault.is_some() && matches!(self.asking, Asking::Whole | Asking::Ruled(_)) {
+            return None;
+        }
         if matches!(self.asking, Asking::Whole) {
             return Some(Step::Decide);
         }
@@ -187,7 +195,8 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
         }
         let is_quiet = self.exchanges.is_empty() && self.answers.is_drained();
         if matches!(self.asking, Asking::Ruled(_)) {
-            return is_quiet.then_some(Step::Act);
+            // What is still to be written of the request before it would be dropped with it.
+            return (is_quiet && self.requests.is_clear()).then_some(Step::Act);
         }
         if self.is_last && is_quiet {
             return Some(Step::Farewell);
@@ -238,10 +247,14 @@ impl<'p, C: Wire, D: Destination> Relay<'p, C, D> {
             log.passed();
             self.through.push(log);
         }
-        self.answering = Answering::Unread;
         self.patience = None;
-        self.begun = Vec::new();
         self.requests.pass_all();
+        if matches!(self.answering, Answering::Body(_, Fate::Replaced)) {
+            // What comes now is not for the client, which has a rule's answer in its place: see `answer_is_through`.
+            return;
+        }
+        self.answering = Answering::Unread;
+        self.begun = Vec::new();
         self.answers.pass_all();
         self.through.extend(self.exchanges.drain(..).map(|exchange| exchange.log));
     }

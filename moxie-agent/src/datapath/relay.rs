@@ -25,6 +25,7 @@ use super::downstream::Bytes;
 use direction::{Broken, Count, Direction, Way};
 
 pub use direction::MOST_HELD;
+pub(super) use ending::ask_whether_there;
 pub use pipe::Pipes;
 pub use streams::streams;
 

@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -106,9 +107,6 @@ pub enum Error {
     /// The application's socket failed.
     #[error("cannot read from the application")]
     Read(#[source] io::Error),
-    /// The application closed without a byte.
-    #[error("the application closed before it sent anything")]
-    Closed,
     /// The destination of a silent client could not be dialled; the client has been reset.
     #[error("cannot dial the destination of a silent client")]
     Dial(#[source] DialError),
@@ -117,7 +115,7 @@ pub enum Error {
 impl Error {
     pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Read(_) | Self::Closed => Reason::ClientClosed,
+            Self::Read(_) => Reason::ClientClosed,
             Self::Dial(_) => Reason::UpstreamFailed,
         }
     }
@@ -204,19 +202,28 @@ async fn whoever_is_first(
     tokio::select! {
         biased;
         seen = has_bytes(stream) => seen.map(|()| Speaker::Client(Some(dialled.into()))),
-        _ = dialled.readable() => {
-            cx.learned.server_first.insert(origin.destination);
+        has_spoken = has_spoken(&dialled) => {
+            if has_spoken {
+                cx.learned.server_first.insert(origin.destination);
+            }
             Ok(Speaker::Server(dialled))
         }
     }
 }
 
-/// Completes when the application has sent a byte.
-async fn has_bytes(stream: &TcpStream) -> Result<(), Error> {
-    match peek::beyond(stream, &mut [0], 0).await.map_err(Error::Read)? {
-        Peeked::Bytes(_) => Ok(()),
-        Peeked::Closed => Err(Error::Closed),
+/// Completes when the destination has sent a byte, or will send none: one that merely hangs up may do so only now.
+async fn has_spoken(dialled: &TcpStream) -> bool {
+    // A look at a socket that was reset would take the reset from whoever is to pass it on.
+    let ready = dialled.ready(Interest::READABLE | Interest::ERROR).await;
+    if !ready.is_ok_and(|ready| ready.is_readable() && !ready.is_error()) {
+        return false;
     }
+    matches!(peek::beyond(dialled, &mut [0], 0).await, Ok(Peeked::Bytes(_)))
+}
+
+/// Completes when the application has sent a byte, or has ended its direction: it may still listen, and its destination hears of it.
+async fn has_bytes(stream: &TcpStream) -> Result<(), Error> {
+    peek::beyond(stream, &mut [0], 0).await.map(|_| ()).map_err(Error::Read)
 }
 
 async fn recognise(stream: &TcpStream, bounds: &Bounds) -> Result<FirstBytes, Error> {

@@ -80,7 +80,9 @@ impl Stream {
         }
     }
 
-    fn socket(&self) -> &TcpStream {
+    /// The socket itself, to ask about.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,

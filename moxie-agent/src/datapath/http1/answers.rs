@@ -206,7 +206,7 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
     fn asking_after_answer(&mut self, persists: bool) {
         let next = if persists { After::Head } else { After::Last };
         // Only the newest exchange can have left the protocol open.
-        if self.exchanges.iter().filter(|exchange| !exchange.is_answered).count() > 1 && persists {
+        if persists && self.exchanges.iter().filter(|exchange| !exchange.is_answered).nth(1).is_some() {
             return;
         }
         match &mut self.asking {
@@ -259,6 +259,9 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
             exchange.is_answered = true;
         }
         self.retire();
+        if matches!(self.asking, Asking::Unread) {
+            self.stop_reading();
+        }
     }
 
     /// Exchanges that have been asked and answered are recorded once their last byte is written.

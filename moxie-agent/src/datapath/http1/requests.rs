@@ -1,20 +1,29 @@
 //! The client's direction: heads are held until it is decided what becomes of them, everything else goes on as it comes.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::exchange::{After, Asking, Exchange, More, Ruled};
 use super::facts::{self, Ask};
 use super::lane::Lane;
-use super::wire::{Destination, End, Wire, end_of, poll_end};
+use super::wire::{Destination, End, Wire, end_of, is_broken, poll_end};
 use super::{Broken, Patience, Relay};
 use crate::datapath::record::ExchangeLog;
+use crate::datapath::relay;
 use crate::http1::{Awaited, Body, Doubt, Read};
 use crate::rules::set::Rewrite;
+
+/// Requests without an answer after which a client is not read until some of them have theirs.
+const MOST_ASKED: usize = 1024;
+
+/// How often a client that is not read is looked at.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl<C: Wire, D: Destination> Relay<'_, C, D> {
     /// Reads from the client and writes to the destination; tells whether anything was read.
@@ -46,8 +55,34 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
                 self.requests.is_clear()
             }
         };
+        let has_asked_enough = self.exchanges.len() >= MOST_ASKED && !matches!(self.asking, Asking::Body(..));
         let is_over = self.is_last && matches!(self.asking, Asking::Nothing(_));
-        has_room && !is_over && self.client_end.is_none() && self.upstream_fault.is_none()
+        has_room && !has_asked_enough && !is_over && self.client_end.is_none() && self.upstream_fault.is_none()
+    }
+
+    /// A client that is not read would never be found to be gone: it is looked at now and then.
+    pub(super) fn look_at_client(&mut self, task: &mut Context<'_>) -> Result<(), Broken> {
+        let is_read = self.wants_request_bytes();
+        if !is_read && self.look.is_none() {
+            self.look = Some(Box::pin(sleep(LOOK)));
+        }
+        while let Some(look) = &mut self.look
+            && look.as_mut().poll(task).is_ready()
+        {
+            self.look = None;
+            if is_read {
+                break;
+            }
+            if is_broken(&self.client) {
+                return Err(Broken::Client(ErrorKind::ConnectionReset.into()));
+            }
+            if self.client_end.is_some() {
+                // What is left of one that has closed altogether tells so only when it is asked.
+                relay::ask_whether_there(self.client.socket());
+            }
+            self.look = Some(Box::pin(sleep(LOOK)));
+        }
+        Ok(())
     }
 
     /// A destination that takes nothing more may have answered before: what it said is read first.
@@ -131,7 +166,9 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
     /// Empty lines between requests are no beginning of one.
     fn await_rest(&mut self) {
         let has_begun = self.requests.held().iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
-        if has_begun && !matches!(self.patience, Some(Patience::Begun(_))) {
+        // Whoever is not read cannot be late; the last answer to come asks again.
+        let is_read = self.exchanges.len() < MOST_ASKED;
+        if has_begun && is_read && !matches!(self.patience, Some(Patience::Begun(_))) {
             self.patience = Some(Patience::Begun(Box::pin(sleep(self.party.cx.sniff.timeout))));
         }
     }
@@ -205,10 +242,11 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
                 return Poll::Ready(opened.ok());
             }
             // Whoever speaks first decides: a rule may answer, and then no destination is needed.
-            match requests.held().is_empty() && end.is_none() {
-                true => poll_watch(client, requests, end, true, task).map(|_| None),
-                false => Poll::Ready(None),
-            }
+            let is_silent = requests.held().is_empty() && end.is_none();
+            let has_gone = is_silent && poll_watch(client, requests, end, true, task).is_ready();
+            // A watch that has read something is not woken for it again.
+            let has_spoken = !requests.held().is_empty() || end.is_some();
+            if has_gone || has_spoken { Poll::Ready(None) } else { Poll::Pending }
         });
         self.upstream = opened.await;
     }

@@ -4,7 +4,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::datapath::Context as Datapath;
@@ -18,6 +20,14 @@ pub(in crate::datapath) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
 
     /// Makes it send nothing more and end with a reset when it is dropped.
     fn reset(&mut self);
+
+    /// What it is made of.
+    fn socket(&self) -> &TcpStream;
+}
+
+/// Whether the connection broke, asked without a read. Nobody is woken for it.
+pub(super) fn is_broken(wire: &impl Wire) -> bool {
+    wire.socket().ready(Interest::ERROR).now_or_never().is_some()
 }
 
 impl Wire for Downstream {
@@ -27,6 +37,10 @@ impl Wire for Downstream {
 
     fn reset(&mut self) {
         self.abort().request();
+    }
+
+    fn socket(&self) -> &TcpStream {
+        Self::socket(self)
     }
 }
 
@@ -38,6 +52,10 @@ impl Wire for TlsStream<Downstream> {
     fn reset(&mut self) {
         self.get_ref().0.abort().request();
     }
+
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0.socket()
+    }
 }
 
 impl Wire for Stream {
@@ -47,6 +65,10 @@ impl Wire for Stream {
 
     fn reset(&mut self) {
         Self::reset(self);
+    }
+
+    fn socket(&self) -> &TcpStream {
+        Self::socket(self)
     }
 }
 

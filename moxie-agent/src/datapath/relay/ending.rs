@@ -33,7 +33,7 @@ pub(super) fn follow(stream: TcpStream, is_closed: bool) {
 
 /// Has the kernel find out whether the program of a half-open connection is still there. It says nothing when it closes a socket that
 /// it has shut down before; without this, the connection would stay for as long as the destination does.
-pub(super) fn ask_whether_there(downstream: &TcpStream) {
+pub(in crate::datapath) fn ask_whether_there(downstream: &TcpStream) {
     // A socket that takes no option is gone already.
     let _ = SockRef::from(downstream).set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE));
 }
