@@ -450,6 +450,11 @@ impl<'p, W: Wire> Relay<'p, W> {
     /// Forgets a stream; its record is written.
     fn close(&mut self, stream: u32) -> Option<Open> {
         let closed = self.streams.remove(&stream)?;
+        // Their turns may be long in coming, where the client grants nothing.
+        if self.sending.len() > 2 * self.streams.len() + MAX_UNSEEN {
+            let open = &self.streams;
+            self.sending.retain(|queued| open.contains_key(queued));
+        }
         if !closed.is_forwarded() {
             self.forget_unseen(stream);
         }

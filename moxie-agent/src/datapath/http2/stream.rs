@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use tokio::sync::oneshot;
 
 use super::fields;
 use super::frame::{Frame, kind};
@@ -25,6 +26,8 @@ pub(super) struct Stream {
     /// The request is one for a head without a body.
     pub(super) is_head: bool,
     pub(super) course: Course,
+    /// Dropped with the stream, so that a rule's delay does not outlive it.
+    pub(super) stands: Option<oneshot::Sender<()>>,
 }
 
 /// Who answers a stream.
@@ -112,6 +115,13 @@ impl Stream {
             Course::Edited(edit) if edit.rewrite.body.is_some() => Some(&mut edit.outgoing),
             Course::Passed | Course::Edited(_) => None,
         }
+    }
+
+    /// Notes whether the client ends its half now. `true`: it does, and had not before.
+    pub(super) fn request_ends(&mut self, ends: bool) -> bool {
+        let ends_now = ends && self.request_open;
+        self.request_open &= !ends;
+        ends_now
     }
 
     /// Whether the destination has its part in it.

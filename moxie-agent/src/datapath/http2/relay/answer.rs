@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::{Alarm, Relay, Said};
+use crate::datapath::act::delay;
 use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::fields;
 use crate::datapath::http2::frame::{COMMON_PAYLOAD, flag, kind, put};
@@ -17,8 +20,23 @@ impl<W: Wire> Relay<'_, W> {
             self.mock_now(id);
         } else {
             let delay = mock.delay;
-            self.set_alarm(Alarm::Delay(id), delay);
+            self.set_delay(id, delay);
         }
+    }
+
+    /// Waits for a rule's delay, no longer than its stream stands: streams that come and go leave nothing behind.
+    pub(super) fn set_delay(&mut self, id: u32, after: Duration) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let (stands, gone) = oneshot::channel();
+        stream.stands = Some(stands);
+        self.alarms.push(Box::pin(async move {
+            let waited = tokio::select! {
+                waited = delay::wait(after) => waited,
+                // Of a stream that is gone, nobody asks how long.
+                _ = gone => Duration::ZERO,
+            };
+            (Alarm::Delay(id), waited)
+        }));
     }
 
     /// The delay of a rule is over on a stream, which may be gone by now.

@@ -107,6 +107,7 @@ impl<W: Wire> Relay<'_, W> {
             origin_open: true,
             is_head,
             course: Course::Passed,
+            stands: None,
         };
         match hit {
             Some(hit) => self.hit(block, fields, stream, hit),
@@ -181,13 +182,13 @@ impl<W: Wire> Relay<'_, W> {
     fn client_trailers(&mut self, block: &Block, fields: &Fields) {
         let id = block.stream();
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.request_open &= !block.ends_stream();
+        let ends_now = stream.request_ends(block.ends_stream());
         if stream.is_forwarded() {
             self.put_up(block, fields);
             self.settle(id);
         } else {
             self.requests.is_verbatim = false;
-            if block.ends_stream() {
+            if ends_now {
                 self.mock_due(id);
             }
         }
@@ -214,13 +215,13 @@ impl<W: Wire> Relay<'_, W> {
         match self.streams.get_mut(&id) {
             Some(stream) => {
                 stream.log.received(data.len() as u64);
-                stream.request_open &= !ends;
+                let ends_now = stream.request_ends(ends);
                 if let Course::Mocked(mock) = &mut stream.course {
                     mock.taken += octets;
                     let more = if mock.taken >= WORTH_TELLING && !ends { std::mem::take(&mut mock.taken) } else { 0 };
                     frame::put_window(self.own_words(), id, more);
                     self.drop_of_client(octets);
-                    if ends {
+                    if ends_now {
                         self.mock_due(id);
                     }
                 } else {

@@ -3,7 +3,7 @@
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use h2::Reason;
 
-use super::{Agreed, Alarm, MAX_UNANSWERED, Relay, Said, Stop, Whose};
+use super::{Agreed, MAX_UNANSWERED, Relay, Said, Stop, Whose};
 use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::block::Block;
 use crate::datapath::http2::fields;
@@ -162,7 +162,7 @@ impl<W: Wire> Relay<'_, W> {
                 self.held += said.size();
                 edit.stage = Stage::Held(vec![said]);
                 let delay = edit.delay;
-                return self.set_alarm(Alarm::Delay(id), delay);
+                return self.set_delay(id, delay);
             }
             (Stage::Awaited, Some(status)) => {
                 edit.stage = Stage::Told;
