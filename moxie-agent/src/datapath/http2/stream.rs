@@ -48,6 +48,8 @@ pub(super) struct Mock {
     pub(super) headers: Arc<HeaderMap>,
     pub(super) body: Bytes,
     pub(super) delay: Duration,
+    /// Whether the answer has begun, or waits for nothing but its delay.
+    pub(super) is_due: bool,
     /// Octets of the request that were taken and not given back to the stream's window.
     pub(super) taken: i64,
     pub(super) outgoing: Outgoing,

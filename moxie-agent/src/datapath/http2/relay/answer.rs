@@ -13,9 +13,13 @@ use crate::datapath::http2::side::ENOUGH;
 use crate::datapath::http2::stream::{Course, Stage, Stream};
 
 impl<W: Wire> Relay<'_, W> {
-    /// A request that a rule answers has been read to its end, as a real server would.
+    /// A request that a rule answers has been read to its end, as a real server would, or to where its client waits.
     pub(super) fn mock_due(&mut self, id: u32) {
-        let Some(Stream { course: Course::Mocked(mock), .. }) = self.streams.get(&id) else { return };
+        let Some(Stream { course: Course::Mocked(mock), .. }) = self.streams.get_mut(&id) else { return };
+        if std::mem::replace(&mut mock.is_due, true) {
+            // The answer has been said, and now the request too.
+            return self.settle(id);
+        }
         if mock.delay.is_zero() {
             self.mock_now(id);
         } else {

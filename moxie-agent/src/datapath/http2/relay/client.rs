@@ -125,10 +125,14 @@ impl<W: Wire> Relay<'_, W> {
                 let has_no_body = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
                 let body = if has_no_body { Bytes::new() } else { body };
                 let outgoing = self.outgoing();
-                let mock = Mock { status, headers, body, delay: hit.delay, taken: 0, outgoing };
+                let mock = Mock { status, headers, body, delay: hit.delay, is_due: false, taken: 0, outgoing };
                 stream.course = Course::Mocked(Box::new(mock));
                 stream.origin_open = false;
+                let is_due = block.ends_stream() || fields::is_asked_first(&fields.list);
                 self.mock(block.stream(), stream);
+                if is_due {
+                    self.mock_due(block.stream());
+                }
             }
             Action::Rewrite(rewrite) => {
                 if !rewrite.request_headers.is_empty() {
@@ -163,9 +167,7 @@ impl<W: Wire> Relay<'_, W> {
         self.requests.is_verbatim = false;
         let is_whole = !stream.request_open;
         self.streams.insert(id, stream);
-        if is_whole {
-            self.mock_due(id);
-        } else {
+        if !is_whole {
             // A destination may let streams begin with no window, to open it as it likes.
             let more = super::super::credit::INITIAL - self.settings.origin_window;
             frame::put_window(self.own_words(), id, more);
