@@ -139,7 +139,7 @@ pub(super) struct Relay<'p, W> {
     /// Whether the client has been sent SETTINGS.
     introduced: bool,
     /// How many SETTINGS of the client's are to be answered, by the destination if it is spoken to before the agent has to be.
-    agreed: u32,
+    agreed: usize,
     /// Whether the agent has spoken for itself.
     is_on_its_own: bool,
     /// Largest stream that the client has opened.
@@ -207,6 +207,8 @@ impl<'p, W: Wire> Relay<'p, W> {
                 return Ok(());
             }
             let event = poll_fn(|cx| self.poll_event(cx)).await;
+            // What has been read may be many frames, and some of them are much work.
+            tokio::task::consume_budget().await;
             match self.handle(event).await {
                 Ok(()) => {}
                 Err(Stop::Blind) => return self.go_blind().await,
@@ -367,9 +369,14 @@ impl<'p, W: Wire> Relay<'p, W> {
     fn greet(&mut self) {
         let mut greeting = BytesMut::from(frame::PREFACE);
         put(&mut greeting, kind::SETTINGS, 0, 0, &self.settings.of_client());
-        let for_whom = if self.agreed > 0 { Agreed::WithOtherSide } else { Agreed::WithAgent };
-        self.agreed = self.agreed.saturating_sub(1);
-        self.origin_owes.push_front(for_whom);
+        // Each of the client's SETTINGS gets an answer of its own; the first says what all of them come to.
+        match std::mem::take(&mut self.agreed) {
+            0 => self.origin_owes.push_front(Agreed::WithAgent),
+            due => {
+                (1..due).for_each(|_| put(&mut greeting, kind::SETTINGS, 0, 0, &[]));
+                (0..due).for_each(|_| self.origin_owes.push_front(Agreed::WithOtherSide));
+            }
+        }
         frame::put_window(&mut greeting, 0, self.answers.credit.new_sender());
         greeting.unsplit(std::mem::take(&mut self.origin.out));
         self.origin.out = greeting;

@@ -267,8 +267,10 @@ impl<W: Wire> Relay<'_, W> {
         self.settings.client_sets(&payload);
         self.answers.receiver_table = self.settings.client_table;
         let more = self.settings.client_window - before;
-        let outgoing = self.streams.values_mut().filter_map(Stream::outgoing);
-        outgoing.for_each(|outgoing| outgoing.window = outgoing.window.saturating_add(more));
+        if more != 0 {
+            let outgoing = self.streams.values_mut().filter_map(Stream::outgoing);
+            outgoing.for_each(|outgoing| outgoing.window = outgoing.window.saturating_add(more));
+        }
         if more > 0 {
             let open: Vec<u32> = self.streams.keys().copied().collect();
             open.into_iter().for_each(|id| self.resume(id));
@@ -282,6 +284,7 @@ impl<W: Wire> Relay<'_, W> {
                 put(&mut self.origin.out, kind::SETTINGS, 0, 0, &settings::passed_on(&payload));
             }
             _ if self.is_on_its_own => put(self.own_words(), kind::SETTINGS, flag::ACK, 0, &[]),
+            _ if self.agreed >= MAX_UNANSWERED => return Err(Reason::ENHANCE_YOUR_CALM),
             _ => self.agreed += 1,
         }
         Ok(())
