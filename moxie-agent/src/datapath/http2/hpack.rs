@@ -33,6 +33,12 @@ impl Field {
         Self { name: name.into(), value: value.into(), never_indexed: false }
     }
 
+    /// The same in memory of its own: slices keep the whole block, and what was read along with it.
+    pub(super) fn apart(&self) -> Self {
+        let (name, value) = (Bytes::copy_from_slice(&self.name), Bytes::copy_from_slice(&self.value));
+        Self { name, value, ..*self }
+    }
+
     fn size(&self) -> usize {
         self.name.len() + self.value.len() + OVERHEAD
     }
@@ -95,9 +101,7 @@ impl Decoder {
         match first.leading_zeros() {
             0 => self.entry(integer(rest, 7)?).map(Some),
             1 => {
-                let field = self.literal(rest, 6)?;
-                // Slices would keep the whole block for as long as the entry lives.
-                let field = Field::new(Bytes::copy_from_slice(&field.name), Bytes::copy_from_slice(&field.value));
+                let field = self.literal(rest, 6)?.apart();
                 self.insert(field.clone());
                 Ok(Some(field))
             }

@@ -79,6 +79,8 @@ enum Alarm {
     Introduction,
     /// A side that does not end after the other.
     Linger,
+    /// A header block that is not whole.
+    Block(Whose),
 }
 
 /// What has happened.
@@ -322,7 +324,36 @@ impl<'p, W: Wire> Relay<'p, W> {
             Alarm::Introduction => {}
             Alarm::Linger if self.streams.is_empty() => return Err(Stop::Over(Ok(()))),
             Alarm::Linger => self.linger(),
+            Alarm::Block(whose) => return self.block_late(whose),
         }
+        Ok(())
+    }
+
+    /// A header block has begun that is not whole yet. It may take no longer than the beginning of a connection.
+    fn watch_block(&mut self, whose: Whose) {
+        let direction = match whose {
+            Whose::Client => &mut self.requests,
+            Whose::Origin => &mut self.answers,
+        };
+        if !std::mem::replace(&mut direction.is_watched, true) {
+            self.set_alarm(Alarm::Block(whose), self.party.cx.sniff.timeout);
+        }
+    }
+
+    fn block_late(&mut self, whose: Whose) -> Result<(), Stop> {
+        let direction = match whose {
+            Whose::Client => &mut self.requests,
+            Whose::Origin => &mut self.answers,
+        };
+        direction.is_watched = false;
+        let Some(since) = direction.open_since() else { return Ok(()) };
+        let left = self.party.cx.sniff.timeout.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            return Err(self.trouble(whose, Bytes::new(), Reason::ENHANCE_YOUR_CALM));
+        }
+        // The alarm was an earlier block's.
+        direction.is_watched = true;
+        self.set_alarm(Alarm::Block(whose), left);
         Ok(())
     }
 

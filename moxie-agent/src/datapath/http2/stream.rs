@@ -157,6 +157,14 @@ impl Edit {
 }
 
 impl Said {
+    /// The same in memory of its own, to be kept for a while: as it came it keeps all that was read along with it.
+    pub(super) fn apart(self) -> Self {
+        match self {
+            Self::Fields { fields, ends } => Self::Fields { fields: fields.iter().map(Field::apart).collect(), ends },
+            Self::Frame(frame) => Self::Frame(frame.apart()),
+        }
+    }
+
     /// What it takes of the windows.
     pub(super) fn flow(&self) -> i64 {
         match self {
@@ -169,7 +177,7 @@ impl Said {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Fields { fields, .. } => fields.iter().map(|field| field.name.len() + field.value.len() + 64).sum(),
-            Self::Frame(frame) => frame.raw.len(),
+            Self::Frame(frame) => frame.raw.len() + std::mem::size_of::<(u32, Self)>(),
         }
     }
 }

@@ -26,7 +26,10 @@ impl<W: Wire> Relay<'_, W> {
         let taken = match frame.head.kind {
             kind::HEADERS | kind::CONTINUATION => match self.requests.take(&frame) {
                 Ok(Some(block)) => return self.client_block(block).await,
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.watch_block(Whose::Client);
+                    return Ok(());
+                }
                 Err(Reason::ENHANCE_YOUR_CALM) => {
                     return Err(self.trouble(Whose::Client, Bytes::new(), Reason::ENHANCE_YOUR_CALM));
                 }

@@ -24,7 +24,10 @@ impl<W: Wire> Relay<'_, W> {
         let taken = match frame.head.kind {
             kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION => match self.answers.take(&frame) {
                 Ok(Some(block)) => return self.origin_block(&block),
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.watch_block(Whose::Origin);
+                    return Ok(());
+                }
                 Err(Reason::ENHANCE_YOUR_CALM) => {
                     return Err(self.trouble(Whose::Origin, Bytes::new(), Reason::ENHANCE_YOUR_CALM));
                 }
@@ -109,7 +112,7 @@ impl<W: Wire> Relay<'_, W> {
         };
         if let Stage::Held(held) = &mut edit.stage {
             self.held += said.size();
-            held.push(said);
+            held.push(said.apart());
             return;
         }
         match said {
@@ -158,7 +161,7 @@ impl<W: Wire> Relay<'_, W> {
         let status = fields::status(&fields).filter(|status| !status.is_informational());
         let ends_here = match (&edit.stage, status) {
             (Stage::Awaited, Some(_)) if !edit.delay.is_zero() => {
-                let said = Said::Fields { fields, ends };
+                let said = Said::Fields { fields, ends }.apart();
                 self.held += said.size();
                 edit.stage = Stage::Held(vec![said]);
                 let delay = edit.delay;
