@@ -22,7 +22,7 @@ pub(super) struct Direction {
     /// Whether the receiver has been told to keep no table.
     has_forgotten: bool,
     /// How large a table the receiver keeps.
-    pub(super) receiver_table: usize,
+    receiver_table: usize,
     open: Option<Block>,
     /// Whether an alarm is set for when it has been open too long.
     pub(super) is_watched: bool,
@@ -118,6 +118,12 @@ impl Direction {
     /// Whether `frame` may come now: between the frames of a block there is no other (RFC 9113 section 6.10).
     pub(super) fn admits(&self, frame: &Frame) -> bool {
         self.open.is_none() || frame.head.kind == kind::CONTINUATION
+    }
+
+    /// The receiver offers to keep a table of so many octets.
+    pub(super) fn offer_table(&mut self, octets: usize) {
+        self.receiver_table = octets;
+        self.decoder.offer(octets);
     }
 
     /// What a block says. It has to be read in the order in which blocks come.

@@ -268,7 +268,7 @@ impl<W: Wire> Relay<'_, W> {
         }
         let before = self.settings.client_window;
         self.settings.client_sets(&payload);
-        self.answers.receiver_table = self.settings.client_table;
+        self.answers.offer_table(self.settings.client_table);
         let more = self.settings.client_window - before;
         if more != 0 {
             let outgoing = self.streams.values_mut().filter_map(Stream::outgoing);

@@ -248,6 +248,7 @@ impl<W: Wire> Relay<'_, W> {
             return Err(Reason::ENHANCE_YOUR_CALM);
         }
         self.settings.origin_sets(&payload);
+        self.requests.offer_table(self.settings.origin_table);
         put(self.origin_words(), kind::SETTINGS, 0, 0, &settings::passed_on(&payload));
         self.client_owes.push_back(Agreed::WithOtherSide);
         Ok(())
