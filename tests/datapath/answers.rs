@@ -5,12 +5,14 @@ use h2::client::Builder;
 use http::{Method, Request};
 use moxie_agent::journal::Outcome;
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::agent::{Agent, BOUND};
 use crate::frames::{
-    DATA, END, END_HEADERS, Frame, HEADERS, PING, PREFACE, SETTINGS, Wire, block, frame, get, head, settings,
+    DATA, END, END_HEADERS, Frame, HEADERS, PING, PREFACE, SETTINGS, WINDOW_UPDATE, Wire, block, frame, get, head,
+    settings,
 };
 
 const MEGABYTE: usize = 1 << 20;
@@ -141,4 +143,66 @@ async fn every_settings_frame_is_answered() {
         }
     }
     assert_eq!(agreed, 3);
+}
+
+/// A client whose window a rule's body has used up, and the destination that is to answer its stream 1.
+async fn full() -> (Agent, Wire, Wire) {
+    let (agent, listener) = scene().await;
+    agent.rule("h2.example/full", json!({"status_code": 200, "response": "f".repeat(60_000)})).await;
+    let mut client = Wire::client(&agent, &[], &get(1, "/a")).await;
+    let mut origin = Wire(timeout(BOUND, listener.accept()).await.expect("the destination is dialled").unwrap().0);
+    origin.expect(PREFACE, "the preface").await;
+    origin.next_of(HEADERS).await;
+    origin.send(&[settings(&[]), frame(HEADERS, END_HEADERS, 1, &[0x88])].concat()).await;
+    answered(&mut client, 1, "the request").await;
+    client.send(&get(3, "/full")).await;
+    while client.next_of(DATA).await.flags & END == 0 {}
+    (agent, client, origin)
+}
+
+#[tokio::test]
+async fn what_the_destination_says_goes_on_beside_data_that_waits_and_none_is_lost() {
+    let (_agent, mut client, mut origin) = full().await;
+    // Nothing is granted, so the first does not fit, and the second may not overtake it.
+    let waiting = [frame(DATA, 0, 1, &[b'x'; 16_000]), frame(DATA, 0, 1, b"tail")].concat();
+    let trailers = frame(HEADERS, END | END_HEADERS, 1, &block(&[("x-trailer", "t")]));
+    origin.send(&[waiting, trailers, frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 9])].concat()).await;
+    let mut early = Vec::new();
+    loop {
+        let next = client.next().await.expect("the connection stands");
+        if next.kind == WINDOW_UPDATE && next.stream == 1 {
+            break;
+        }
+        early.push((next.kind, next.stream));
+    }
+    assert!(early.iter().all(|(kind, _)| *kind != DATA && *kind != HEADERS), "{early:?}");
+    client.send(&frame(WINDOW_UPDATE, 0, 0, &60_000_u32.to_be_bytes())).await;
+    let mut lengths = Vec::new();
+    loop {
+        let next = client.next().await.expect("the connection stands");
+        match next.kind {
+            DATA => lengths.push(next.payload.len()),
+            HEADERS => break,
+            _ => {}
+        }
+    }
+    assert_eq!(lengths.iter().sum::<usize>(), 16_004, "{lengths:?}");
+}
+
+#[tokio::test]
+async fn data_that_waits_is_not_lost_when_the_client_has_said_its_last() {
+    let (_agent, mut client, mut origin) = full().await;
+    origin.send(&frame(DATA, 0, 1, &[b'x'; 16_000])).await;
+    origin.send(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 9])).await;
+    client.0.shutdown().await.unwrap();
+    // The destination knows of the end, so the agent does.
+    while origin.next().await.is_some() {}
+    origin.send(&[frame(DATA, END, 1, b"tail"), frame(PING, 0, 0, b"12345678")].concat()).await;
+    loop {
+        let next = client.next().await.expect("the connection stands");
+        assert_ne!(next.kind, DATA, "it has overtaken what waits");
+        if next.kind == PING {
+            break;
+        }
+    }
 }

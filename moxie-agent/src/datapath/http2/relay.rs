@@ -152,8 +152,10 @@ pub(super) struct Relay<'p, W> {
     unseen: VecDeque<u32>,
     /// Streams with a rule's body under way, in turn.
     sending: VecDeque<u32>,
-    /// What was held for a delay that is over, to go before anything newer.
+    /// What waits for the client's window, and what was held for a delay that is over: of each stream, to go before anything newer.
     kept: VecDeque<(u32, Said)>,
+    /// Octets of it.
+    waiting: usize,
     /// Octets held for delays.
     held: usize,
     alarms: FuturesUnordered<Boxed<(Alarm, Duration)>>,
@@ -191,6 +193,7 @@ impl<'p, W: Wire> Relay<'p, W> {
             unseen: VecDeque::new(),
             sending: VecDeque::new(),
             kept: VecDeque::new(),
+            waiting: 0,
             held: 0,
             alarms: FuturesUnordered::new(),
             draining: Some(Box::pin(async move { drain.started().await })),
@@ -245,7 +248,8 @@ impl<'p, W: Wire> Relay<'p, W> {
         if self.client_may_speak() {
             moved |= self.client.poll_read(cx);
         }
-        if self.origin_may_speak() {
+        let is_enough = !self.kept.is_empty() && (self.waiting >= ENOUGH || self.origin.input.len() >= ENOUGH);
+        if self.origin_may_speak() && !is_enough {
             moved |= self.origin.poll_read(cx);
         }
         if moved { Poll::Ready(Event::Moved) } else { Poll::Pending }
@@ -260,10 +264,21 @@ impl<'p, W: Wire> Relay<'p, W> {
         if !self.origin_may_speak() {
             return None;
         }
-        if let Some((stream, said)) = self.kept.pop_front() {
+        if self.kept.is_empty() {
+            return self.origin.next().map(Event::Origin);
+        }
+        if self.waiting_fits()
+            && let Some((stream, said)) = self.kept.pop_front()
+        {
+            self.waiting -= said.size();
             return Some(Event::Kept(stream, said));
         }
-        self.origin.next().map(Event::Origin)
+        // What needs no window goes on beside data that waits for one.
+        if self.waiting < ENOUGH {
+            self.origin.next_frame().map(|frame| Event::Origin(Input::Frame(frame)))
+        } else {
+            None
+        }
     }
 
     /// Each side is read only as fast as the other takes it.
@@ -278,7 +293,7 @@ impl<'p, W: Wire> Relay<'p, W> {
             Reach::Ready => !self.introduced,
             Reach::Greeted => true,
         };
-        has_room && is_heard && self.waiting_fits()
+        has_room && is_heard
     }
 
     async fn handle(&mut self, event: Event) -> Result<(), Stop> {

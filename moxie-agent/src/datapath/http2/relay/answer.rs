@@ -53,7 +53,7 @@ impl<W: Wire> Relay<'_, W> {
                 edit.delay = Duration::ZERO;
                 if let Stage::Held(held) = std::mem::replace(&mut edit.stage, Stage::Awaited) {
                     self.held -= held.iter().map(Said::size).sum::<usize>();
-                    self.kept.extend(held.into_iter().map(|said| (id, said)));
+                    held.into_iter().for_each(|said| self.keep(id, said));
                 }
             }
             Course::Passed => {}

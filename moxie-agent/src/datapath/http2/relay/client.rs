@@ -204,7 +204,9 @@ impl<W: Wire> Relay<'_, W> {
             // Trailers, or a head of a stream that is over: nothing that could be said in their place.
             frame::put_reset(&mut self.origin.out, block.stream(), Reason::ENHANCE_YOUR_CALM);
             frame::put_reset(self.own_words(), block.stream(), Reason::ENHANCE_YOUR_CALM);
-            self.close(block.stream());
+            if let Some(stream) = self.close(block.stream()) {
+                self.let_go(stream);
+            }
             return;
         }
         self.requests.put(block, &fields.list, &mut self.origin.out);
@@ -336,7 +338,7 @@ impl<W: Wire> Relay<'_, W> {
     }
 
     /// What was kept of a stream goes nowhere.
-    fn let_go(&mut self, stream: Stream) {
+    pub(super) fn let_go(&mut self, stream: Stream) {
         if let Course::Edited(edit) = stream.course
             && let Stage::Held(held) = edit.stage
         {
