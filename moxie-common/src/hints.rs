@@ -36,12 +36,15 @@ const _: () = assert!(size_of::<HintKey>() == 24);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hint {
+    /// What it is about. The kernel gives an entry that was taken out to another key at once, under the eyes of who is reading it;
+    /// so this is written first and read last.
+    pub key: HintKey,
     /// Until when, by `CLOCK_MONOTONIC`, in nanoseconds.
     pub until_ns: u64,
     /// Under which rules: [`Control::hints`](crate::Control::hints) as it was when that was found.
     pub generation: u64,
 }
-const _: () = assert!(size_of::<Hint>() == 16);
+const _: () = assert!(size_of::<Hint>() == 40);
 
 /// A question of a cgroup's processes.
 #[repr(C)]

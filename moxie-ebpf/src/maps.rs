@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 use core::ffi::c_void;
+use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE};
 use aya_ebpf::btf_maps::lpm_trie::{Key, LpmTrie};
@@ -13,6 +14,8 @@ use moxie_common::{
     ADDRESS_ENTRIES, Address, AddressKey, Control, Counter, HandshakeKey, Mark, Origin, PORT_WORDS, Share, Tag,
     UnderWay, listed, port_bit,
 };
+
+use crate::scope::words;
 
 /// Handshakes under way at one time, unless the agent asks for another number; each entry lives from a SYN to the end of its
 /// handshake, or until the agent takes it out.
@@ -77,14 +80,35 @@ pub fn is_known_question(question: &QuestionKey) -> bool {
 /// Whether an address belongs only to names that no rule could name, as far as every answer so far tells.
 #[inline(always)]
 pub fn is_known_address(key: &HintKey, control: &Control, now: u64) -> bool {
-    // SAFETY: read at once; an entry that is replaced meanwhile is as good as before.
-    let Some(hint) = (unsafe { HINTS.get(key) }) else { return false };
-    if hint.generation != control.hints || now >= hint.until_ns {
+    let (Some(asked), Some(handled)) = (ASKED.get_ptr(key.place), HANDLED.get_ptr(key.place)) else { return false };
+    // Before the hint: the agent says what follows from an answer, then that it has looked at it. A hint that was read first could be
+    // from before an answer that counts as looked at.
+    // SAFETY: values of live maps, aligned.
+    let (handled, asked) = unsafe { (read_volatile(handled), read_volatile(asked)) };
+    if asked != handled {
         return false;
     }
-    match (ASKED.get(key.place), HANDLED.get(key.place)) {
-        (Some(asked), Some(handled)) => asked == handled,
-        _ => false,
+    let Some(hint) = HINTS.get_ptr(key) else { return false };
+    // SAFETY: a value of a live map, aligned. It may become another key's at any time, which its key tells if that is read last.
+    let (until_ns, generation, of) = unsafe {
+        let until_ns = read_volatile(&raw const (*hint).until_ns);
+        let generation = read_volatile(&raw const (*hint).generation);
+        (until_ns, generation, read_key(&raw const (*hint).key))
+    };
+    generation == control.hints && now < until_ns && of == *key
+}
+
+/// # Safety
+/// `key` is of a live map, and aligned.
+#[inline(always)]
+unsafe fn read_key(key: *const HintKey) -> HintKey {
+    // SAFETY: the caller's promise; by words, as each access of a program is.
+    unsafe {
+        HintKey {
+            place: read_volatile(&raw const (*key).place),
+            tag: read_volatile(&raw const (*key).tag),
+            address: Address(words(&raw const (*key).address.0)),
+        }
     }
 }
 
@@ -172,7 +196,7 @@ pub fn count(counter: Counter) {
 #[inline(always)]
 pub fn share() -> Share {
     // SAFETY: a value of a live map, never null. User space replaces it as a whole, so each half is one that was written.
-    unsafe { core::ptr::read_volatile(SHARES.get_ptr_mut()) }
+    unsafe { read_volatile(SHARES.get_ptr_mut()) }
 }
 
 /// Counts a refusal for the cgroup that the program is attached to.

@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "a test program is nobody's library")]
 
 mod agent;
+mod answers;
 mod clear;
 mod floods;
 mod frames;

@@ -8,11 +8,16 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 pub use label::{container_of, id_in_name, is_container, unit_of};
 pub use run::RunCgroup;
+
+/// How much longer each round waits for what keeps a cgroup from being removed.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a cgroup cannot be found, read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -277,14 +282,15 @@ pub fn dissolve(path: &Path, heir: &Path) {
     for child in children(path) {
         dissolve(&child, heir);
     }
-    // A process may fork while it is moved; the child is seen in the next round.
-    for _ in 0..16 {
+    // A process may fork while it is moved: the child is seen in the next round. A thread that is just ending is not moved, and is
+    // gone in a moment.
+    for round in 0..16 {
         for pid in processes(path).unwrap_or_default() {
             // One that has ended since needs no moving.
             let _ = move_process(pid, heir);
         }
         match fs::remove_dir(path) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => thread::sleep(round * PAUSE),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
                 tracing::warn!(path = %path.display(), error = &error as &dyn std::error::Error, "cgroup not removed");

@@ -20,6 +20,7 @@ pub(super) async fn holds(store: &dyn Store) {
     records_come_back_newest_first(store).await;
     the_oldest_records_go_first(store).await;
     a_record_is_kept_once(store).await;
+    many_come_at_once(store).await;
 }
 
 fn instant(milliseconds: i64) -> Timestamp {
@@ -133,4 +134,12 @@ async fn the_oldest_records_go_first(store: &dyn Store) {
 async fn a_record_is_kept_once(store: &dyn Store) {
     store.append(&exchanges(48..51), &[], u64::MAX).await.unwrap();
     assert_eq!(exchange_ids(store, u64::MAX).await, ["0050", "0049", "0048"]);
+}
+
+async fn many_come_at_once(store: &dyn Store) {
+    let one = serde_json::to_string(&exchange("0000")).unwrap().len() as u64;
+    store.append(&exchanges(100..230), &[], u64::MAX).await.unwrap();
+    store.append(&exchanges(200..330), &[], 230 * one).await.unwrap();
+    let expected: Vec<String> = (100..330).rev().map(|id| format!("{id:04}")).collect();
+    assert_eq!(exchange_ids(store, u64::MAX).await, expected, "in order, each once, and counted once");
 }

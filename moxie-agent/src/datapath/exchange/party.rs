@@ -11,6 +11,12 @@ use crate::journal::{Outcome, Protocol, Reason};
 use crate::rules::set::{self, Action, Hit};
 use crate::scope::Caller;
 
+/// Octets of a request that its record keeps at most: records outlive their requests, and a header table makes long ones cheap to
+/// send.
+const MAX_METHOD: usize = 64;
+const MAX_AUTHORITY: usize = 1024;
+const MAX_TARGET: usize = 8 * 1024;
+
 /// The client of a connection that is looked into, and what is known of it.
 #[derive(Debug)]
 pub struct Party {
@@ -61,8 +67,8 @@ impl Party {
         authority: &str,
         target: &str,
     ) -> ExchangeLog {
-        let url = format!("{}://{authority}{target}", self.scheme);
-        ExchangeLog::open(&self.log, protocol, method, url, self.cx.clock.now())
+        let url = format!("{}://{}{}", self.scheme, cut(authority, MAX_AUTHORITY), cut(target, MAX_TARGET));
+        ExchangeLog::open(&self.log, protocol, cut(method, MAX_METHOD), url, self.cx.clock.now())
     }
 
     /// The rule that fires for a request: counted, and noted in its record. None: the request is the destination's.
@@ -95,5 +101,23 @@ impl Party {
             return None;
         }
         self.cx.rules.current().decide(request, self.cx.clock.now())
+    }
+}
+
+/// The beginning of `text`, so many octets at most.
+fn cut(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_keeps_the_beginning() {
+        assert_eq!(cut("/a", 8), "/a");
+        assert_eq!(cut("/abcdefg", 4), "/abc");
+        assert_eq!(cut("/ab\u{e4}", 4), "/ab", "no character is halved");
+        assert_eq!(cut(&"x".repeat(60_000), MAX_TARGET).len(), 8192);
     }
 }

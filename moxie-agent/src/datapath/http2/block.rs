@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
+use tokio::time::Instant;
 
 use super::credit::Credit;
 use super::frame::{self, Frame, Head, flag, kind};
@@ -21,8 +22,12 @@ pub(super) struct Direction {
     /// Whether the receiver has been told to keep no table.
     has_forgotten: bool,
     /// How large a table the receiver keeps.
-    pub(super) receiver_table: usize,
+    receiver_table: usize,
     open: Option<Block>,
+    /// Whether an alarm is set for when it has been open too long.
+    pub(super) is_watched: bool,
+    /// When it began.
+    open_since: Option<Instant>,
     pub(super) credit: Credit,
 }
 
@@ -34,6 +39,8 @@ impl Default for Direction {
             has_forgotten: false,
             receiver_table: hpack::DEFAULT_CAPACITY,
             open: None,
+            is_watched: false,
+            open_since: None,
             credit: Credit::default(),
         }
     }
@@ -77,8 +84,14 @@ impl Block {
 impl Direction {
     /// Takes a frame that begins a block or goes on with one; the block once it is whole.
     pub(super) fn take(&mut self, frame: &Frame) -> Result<Option<Block>, Reason> {
+        let is_kept = self.open.is_some() || !frame.has(flag::END_HEADERS);
+        let own = is_kept.then(|| frame.apart());
+        let frame = own.as_ref().unwrap_or(frame);
         let block = match self.open.take() {
-            None => begin(frame)?,
+            None => {
+                self.open_since = is_kept.then(Instant::now);
+                begin(frame)?
+            }
             Some(mut open) => {
                 if frame.head.kind != kind::CONTINUATION || frame.head.stream != open.first.stream {
                     self.open = Some(open);
@@ -105,6 +118,12 @@ impl Direction {
     /// Whether `frame` may come now: between the frames of a block there is no other (RFC 9113 section 6.10).
     pub(super) fn admits(&self, frame: &Frame) -> bool {
         self.open.is_none() || frame.head.kind == kind::CONTINUATION
+    }
+
+    /// The receiver offers to keep a table of so many octets.
+    pub(super) fn offer_table(&mut self, octets: usize) {
+        self.receiver_table = octets;
+        self.decoder.offer(octets);
     }
 
     /// What a block says. It has to be read in the order in which blocks come.
@@ -136,6 +155,11 @@ impl Direction {
         frame::put_block(out, first, prefix, &block);
     }
 
+    /// When the block began that is not whole.
+    pub(super) fn open_since(&self) -> Option<Instant> {
+        self.open_since.filter(|_| self.open.is_some())
+    }
+
     /// What came of a block that is not whole.
     pub(super) fn take_open(&mut self) -> Bytes {
         self.open.take().map(|block| block.raw()).unwrap_or_default()
@@ -156,4 +180,36 @@ fn begin(frame: &Frame) -> Result<Block, Reason> {
     let prefix = payload.split_to(prefix);
     let first = Head { flags: frame.head.flags & !(flag::PADDED | flag::END_HEADERS), ..frame.head };
     Ok(Block { first, prefix, fragments: vec![payload], raw: vec![frame.raw.clone()], size: frame.raw.len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_is_not_whole_keeps_nothing_but_its_frames() {
+        let mut buffer = BytesMut::new();
+        frame::put(&mut buffer, kind::HEADERS, 0, 1, b"\x82");
+        frame::put(&mut buffer, kind::CONTINUATION, 0, 1, b"\x86");
+        frame::put(&mut buffer, kind::CONTINUATION, flag::END_HEADERS, 1, b"\x84");
+        buffer.extend_from_slice(&[0; 64 * 1024]);
+        let buffer = Bytes::from(buffer.to_vec());
+        let (mut direction, mut rest) = (Direction::default(), buffer.clone());
+        let mut next = || {
+            let head = Head::read(&rest).unwrap();
+            Frame { head, raw: rest.split_to(frame::HEAD + head.length) }
+        };
+        for _ in 0..2 {
+            assert!(direction.take(&next()).unwrap().is_none());
+            assert!(direction.open_since().is_some());
+        }
+        let last = next();
+        drop(rest);
+        let block = direction.take(&last).unwrap().unwrap();
+        assert!(direction.open_since().is_none());
+        drop(last);
+        assert!(buffer.is_unique(), "it keeps what it was read with");
+        assert_eq!(block.raw(), buffer.slice(..30));
+        assert_eq!(direction.read(&block).unwrap().list.len(), 3);
+    }
 }

@@ -56,11 +56,10 @@ impl Credit {
         self.granted -= octets;
     }
 
-    /// How much the agent may send to the receiver by itself. It borrows from what the sender has been told, at most as much
-    /// as a window is at first, and lets go first what is in line.
+    /// How much the agent may send to the receiver by itself: all that is granted, but for what is in line. A bound below that
+    /// could be the end of it, since many receivers grant again only once half of their window has come.
     pub(super) fn spare(&self) -> i64 {
-        let borrowed = (self.told + self.in_line - self.granted).max(0);
-        (self.granted - self.in_line).min(INITIAL - borrowed).max(0)
+        (self.granted - self.in_line).max(0)
     }
 
     /// Whether so much can go on now. What the agent has borrowed has to be granted again first; a sender that has sent more
@@ -137,6 +136,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_receiver_that_grants_late_is_sent_everything(window in INITIAL..10_000_000_i64, bodies in prop::collection::vec(1..200_000_i64, 1..200)) {
+            let mut credit = Credit::default();
+            credit.grant(window - INITIAL);
+            let mut taken = 0;
+            for mut body in bodies {
+                while body > 0 {
+                    let own = body.min(credit.spare());
+                    prop_assert!(own > 0, "stuck after {taken} of {window}");
+                    credit.spent(own);
+                    (body, taken) = (body - own, taken + own);
+                    // Half of the window has been used up.
+                    if taken * 2 >= window {
+                        credit.grant(std::mem::take(&mut taken));
+                    }
+                }
+            }
+            prop_assert!(credit.granted >= 0, "the receiver's window is kept");
+        }
+
         #[test]
         fn a_sender_that_keeps_to_its_window_is_never_stuck(steps in prop::collection::vec((0..5, 1..70_000_i64), 0..200)) {
             let mut credit = Credit::default();

@@ -92,6 +92,19 @@ impl set::Headers for Headers<'_> {
     }
 }
 
+/// Whether a client may wait for the answer before it ends its request: CONNECT of both forms, gRPC, whose calls may be talks,
+/// and `expect`.
+pub(super) fn is_asked_first(fields: &[Field]) -> bool {
+    let is_grpc =
+        |field: &Field| field.value.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/grpc"));
+    fields.iter().any(|field| match &field.name[..] {
+        b":method" => *field.value == *b"CONNECT",
+        b"content-type" => is_grpc(field),
+        b"expect" => true,
+        _ => false,
+    })
+}
+
 /// The status of an answer's head; `None` for trailers, and for what is no status.
 pub(super) fn status(fields: &[Field]) -> Option<StatusCode> {
     let field = fields.iter().find(|field| &field.name[..] == b":status")?;

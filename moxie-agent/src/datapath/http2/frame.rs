@@ -65,6 +65,11 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// The same in memory of its own: as it came it keeps all that was read along with it.
+    pub(super) fn apart(&self) -> Self {
+        Self { raw: Bytes::copy_from_slice(&self.raw), ..*self }
+    }
+
     /// The payload.
     pub(super) fn payload(&self) -> Bytes {
         self.raw.slice(HEAD.min(self.raw.len())..)

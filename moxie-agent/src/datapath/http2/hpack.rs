@@ -33,6 +33,12 @@ impl Field {
         Self { name: name.into(), value: value.into(), never_indexed: false }
     }
 
+    /// The same in memory of its own: slices keep the whole block, and what was read along with it.
+    pub(super) fn apart(&self) -> Self {
+        let (name, value) = (Bytes::copy_from_slice(&self.name), Bytes::copy_from_slice(&self.value));
+        Self { name, value, ..*self }
+    }
+
     fn size(&self) -> usize {
         self.name.len() + self.value.len() + OVERHEAD
     }
@@ -58,15 +64,23 @@ pub(super) struct Decoder {
     table: VecDeque<Field>,
     size: usize,
     capacity: usize,
+    /// The largest capacity that the encoder has been offered.
+    most: usize,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { table: VecDeque::new(), size: 0, capacity: DEFAULT_CAPACITY }
+        Self { table: VecDeque::new(), size: 0, capacity: DEFAULT_CAPACITY, most: DEFAULT_CAPACITY }
     }
 }
 
 impl Decoder {
+    /// The receiver of what is read along offers `capacity`. A smaller offer may not have reached the encoder yet, so it takes
+    /// nothing back.
+    pub(super) fn offer(&mut self, capacity: usize) {
+        self.most = self.most.max(capacity.min(MAX_CAPACITY));
+    }
+
     /// Reads a whole block. A list larger than `limit` (counted as RFC 9113 section 6.5.2 does) is not kept, but the block is
     /// read to its end.
     pub(super) fn decode(&mut self, block: &Bytes, limit: usize) -> Result<Fields, Undecodable> {
@@ -95,15 +109,13 @@ impl Decoder {
         match first.leading_zeros() {
             0 => self.entry(integer(rest, 7)?).map(Some),
             1 => {
-                let field = self.literal(rest, 6)?;
-                // Slices would keep the whole block for as long as the entry lives.
-                let field = Field::new(Bytes::copy_from_slice(&field.name), Bytes::copy_from_slice(&field.value));
+                let field = self.literal(rest, 6)?.apart();
                 self.insert(field.clone());
                 Ok(Some(field))
             }
             2 => {
                 let capacity = integer(rest, 5)?;
-                if capacity > MAX_CAPACITY {
+                if capacity > self.most {
                     return Err(Undecodable);
                 }
                 self.capacity = capacity;
@@ -301,6 +313,17 @@ mod tests {
         check("4105 61"); // a string longer than the block
         check("3fe2 ff03"); // a table larger than is kept
         check("82 20"); // a change of size after a field
+    }
+
+    #[test]
+    fn no_table_is_larger_than_was_offered() {
+        let (mut decoder, resize) = (Decoder::default(), hex("3fe2 1f82"));
+        assert_eq!(decoder.decode(&resize, 1 << 20), Err(Undecodable), "4097 octets");
+        decoder.offer(8192);
+        decoder.offer(0);
+        assert_eq!(decoder.decode(&resize, 1 << 20).unwrap().list.len(), 1, "the encoder may not know of the second");
+        decoder.offer(usize::MAX);
+        assert_eq!(decoder.decode(&hex("3fe2 ff03"), 1 << 20), Err(Undecodable), "more than is kept");
     }
 
     #[test]

@@ -79,6 +79,8 @@ enum Alarm {
     Introduction,
     /// A side that does not end after the other.
     Linger,
+    /// A header block that is not whole.
+    Block(Whose),
 }
 
 /// What has happened.
@@ -139,7 +141,7 @@ pub(super) struct Relay<'p, W> {
     /// Whether the client has been sent SETTINGS.
     introduced: bool,
     /// How many SETTINGS of the client's are to be answered, by the destination if it is spoken to before the agent has to be.
-    agreed: u32,
+    agreed: usize,
     /// Whether the agent has spoken for itself.
     is_on_its_own: bool,
     /// Largest stream that the client has opened.
@@ -150,8 +152,10 @@ pub(super) struct Relay<'p, W> {
     unseen: VecDeque<u32>,
     /// Streams with a rule's body under way, in turn.
     sending: VecDeque<u32>,
-    /// What was held for a delay that is over, to go before anything newer.
+    /// What waits for the client's window, and what was held for a delay that is over: of each stream, to go before anything newer.
     kept: VecDeque<(u32, Said)>,
+    /// Octets of it.
+    waiting: usize,
     /// Octets held for delays.
     held: usize,
     alarms: FuturesUnordered<Boxed<(Alarm, Duration)>>,
@@ -189,6 +193,7 @@ impl<'p, W: Wire> Relay<'p, W> {
             unseen: VecDeque::new(),
             sending: VecDeque::new(),
             kept: VecDeque::new(),
+            waiting: 0,
             held: 0,
             alarms: FuturesUnordered::new(),
             draining: Some(Box::pin(async move { drain.started().await })),
@@ -207,6 +212,8 @@ impl<'p, W: Wire> Relay<'p, W> {
                 return Ok(());
             }
             let event = poll_fn(|cx| self.poll_event(cx)).await;
+            // What has been read may be many frames, and some of them are much work.
+            tokio::task::consume_budget().await;
             match self.handle(event).await {
                 Ok(()) => {}
                 Err(Stop::Blind) => return self.go_blind().await,
@@ -241,7 +248,8 @@ impl<'p, W: Wire> Relay<'p, W> {
         if self.client_may_speak() {
             moved |= self.client.poll_read(cx);
         }
-        if self.origin_may_speak() {
+        let is_enough = !self.kept.is_empty() && (self.waiting >= ENOUGH || self.origin.input.len() >= ENOUGH);
+        if self.origin_may_speak() && !is_enough {
             moved |= self.origin.poll_read(cx);
         }
         if moved { Poll::Ready(Event::Moved) } else { Poll::Pending }
@@ -256,10 +264,21 @@ impl<'p, W: Wire> Relay<'p, W> {
         if !self.origin_may_speak() {
             return None;
         }
-        if let Some((stream, said)) = self.kept.pop_front() {
+        if self.kept.is_empty() {
+            return self.origin.next().map(Event::Origin);
+        }
+        if self.waiting_fits()
+            && let Some((stream, said)) = self.kept.pop_front()
+        {
+            self.waiting -= said.size();
             return Some(Event::Kept(stream, said));
         }
-        self.origin.next().map(Event::Origin)
+        // What needs no window goes on beside data that waits for one.
+        if self.waiting < ENOUGH {
+            self.origin.next_frame().map(|frame| Event::Origin(Input::Frame(frame)))
+        } else {
+            None
+        }
     }
 
     /// Each side is read only as fast as the other takes it.
@@ -274,7 +293,7 @@ impl<'p, W: Wire> Relay<'p, W> {
             Reach::Ready => !self.introduced,
             Reach::Greeted => true,
         };
-        has_room && is_heard && self.waiting_fits()
+        has_room && is_heard
     }
 
     async fn handle(&mut self, event: Event) -> Result<(), Stop> {
@@ -320,7 +339,36 @@ impl<'p, W: Wire> Relay<'p, W> {
             Alarm::Introduction => {}
             Alarm::Linger if self.streams.is_empty() => return Err(Stop::Over(Ok(()))),
             Alarm::Linger => self.linger(),
+            Alarm::Block(whose) => return self.block_late(whose),
         }
+        Ok(())
+    }
+
+    /// A header block has begun that is not whole yet. It may take no longer than the beginning of a connection.
+    fn watch_block(&mut self, whose: Whose) {
+        let direction = match whose {
+            Whose::Client => &mut self.requests,
+            Whose::Origin => &mut self.answers,
+        };
+        if !std::mem::replace(&mut direction.is_watched, true) {
+            self.set_alarm(Alarm::Block(whose), self.party.cx.sniff.timeout);
+        }
+    }
+
+    fn block_late(&mut self, whose: Whose) -> Result<(), Stop> {
+        let direction = match whose {
+            Whose::Client => &mut self.requests,
+            Whose::Origin => &mut self.answers,
+        };
+        direction.is_watched = false;
+        let Some(since) = direction.open_since() else { return Ok(()) };
+        let left = self.party.cx.sniff.timeout.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            return Err(self.trouble(whose, Bytes::new(), Reason::ENHANCE_YOUR_CALM));
+        }
+        // The alarm was an earlier block's.
+        direction.is_watched = true;
+        self.set_alarm(Alarm::Block(whose), left);
         Ok(())
     }
 
@@ -367,9 +415,14 @@ impl<'p, W: Wire> Relay<'p, W> {
     fn greet(&mut self) {
         let mut greeting = BytesMut::from(frame::PREFACE);
         put(&mut greeting, kind::SETTINGS, 0, 0, &self.settings.of_client());
-        let for_whom = if self.agreed > 0 { Agreed::WithOtherSide } else { Agreed::WithAgent };
-        self.agreed = self.agreed.saturating_sub(1);
-        self.origin_owes.push_front(for_whom);
+        // Each of the client's SETTINGS gets an answer of its own; the first says what all of them come to.
+        match std::mem::take(&mut self.agreed) {
+            0 => self.origin_owes.push_front(Agreed::WithAgent),
+            due => {
+                (1..due).for_each(|_| put(&mut greeting, kind::SETTINGS, 0, 0, &[]));
+                (0..due).for_each(|_| self.origin_owes.push_front(Agreed::WithOtherSide));
+            }
+        }
         frame::put_window(&mut greeting, 0, self.answers.credit.new_sender());
         greeting.unsplit(std::mem::take(&mut self.origin.out));
         self.origin.out = greeting;
@@ -450,6 +503,11 @@ impl<'p, W: Wire> Relay<'p, W> {
     /// Forgets a stream; its record is written.
     fn close(&mut self, stream: u32) -> Option<Open> {
         let closed = self.streams.remove(&stream)?;
+        // Their turns may be long in coming, where the client grants nothing.
+        if self.sending.len() > 2 * self.streams.len() + MAX_UNSEEN {
+            let open = &self.streams;
+            self.sending.retain(|queued| open.contains_key(queued));
+        }
         if !closed.is_forwarded() {
             self.forget_unseen(stream);
         }

@@ -26,6 +26,8 @@ pub(super) struct Settings {
     pub(super) client_table: usize,
     /// What a stream's window toward the destination is at first, as far as the client knows.
     pub(super) origin_window: i64,
+    /// How large a table the destination keeps.
+    pub(super) origin_table: usize,
 }
 
 impl Default for Settings {
@@ -35,6 +37,7 @@ impl Default for Settings {
             client_window: DEFAULT_WINDOW,
             client_table: DEFAULT_TABLE,
             origin_window: DEFAULT_WINDOW,
+            origin_table: DEFAULT_TABLE,
         }
     }
 }
@@ -62,6 +65,9 @@ impl Settings {
         for (name, value) in values(payload) {
             if name == INITIAL_WINDOW_SIZE {
                 self.origin_window = i64::from(value);
+            }
+            if name == HEADER_TABLE_SIZE {
+                self.origin_table = usize::try_from(value).unwrap_or(usize::MAX);
             }
         }
     }

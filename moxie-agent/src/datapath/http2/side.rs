@@ -101,6 +101,14 @@ impl<W: Wire> Side<W> {
         })
     }
 
+    /// The next frame, if that is what comes next. Anything else stays.
+    pub(super) fn next_frame(&mut self) -> Option<Frame> {
+        match self.next_whole() {
+            Some(Input::Frame(frame)) if !self.is_over => Some(frame),
+            _ => None,
+        }
+    }
+
     fn next_whole(&mut self) -> Option<Input> {
         if self.preface_due {
             let length = self.input.len().min(PREFACE.len());

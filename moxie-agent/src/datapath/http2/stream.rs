@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use tokio::sync::oneshot;
 
 use super::fields;
 use super::frame::{Frame, kind};
@@ -25,6 +26,8 @@ pub(super) struct Stream {
     /// The request is one for a head without a body.
     pub(super) is_head: bool,
     pub(super) course: Course,
+    /// Dropped with the stream, so that a rule's delay does not outlive it.
+    pub(super) stands: Option<oneshot::Sender<()>>,
 }
 
 /// Who answers a stream.
@@ -45,6 +48,8 @@ pub(super) struct Mock {
     pub(super) headers: Arc<HeaderMap>,
     pub(super) body: Bytes,
     pub(super) delay: Duration,
+    /// Whether the answer has begun, or waits for nothing but its delay.
+    pub(super) is_due: bool,
     /// Octets of the request that were taken and not given back to the stream's window.
     pub(super) taken: i64,
     pub(super) outgoing: Outgoing,
@@ -114,6 +119,13 @@ impl Stream {
         }
     }
 
+    /// Notes whether the client ends its half now. `true`: it does, and had not before.
+    pub(super) fn request_ends(&mut self, ends: bool) -> bool {
+        let ends_now = ends && self.request_open;
+        self.request_open &= !ends;
+        ends_now
+    }
+
     /// Whether the destination has its part in it.
     pub(super) fn is_forwarded(&self) -> bool {
         !matches!(self.course, Course::Mocked(_))
@@ -145,6 +157,14 @@ impl Edit {
 }
 
 impl Said {
+    /// The same in memory of its own, to be kept for a while: as it came it keeps all that was read along with it.
+    pub(super) fn apart(self) -> Self {
+        match self {
+            Self::Fields { fields, ends } => Self::Fields { fields: fields.iter().map(Field::apart).collect(), ends },
+            Self::Frame(frame) => Self::Frame(frame.apart()),
+        }
+    }
+
     /// What it takes of the windows.
     pub(super) fn flow(&self) -> i64 {
         match self {
@@ -157,7 +177,7 @@ impl Said {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Fields { fields, .. } => fields.iter().map(|field| field.name.len() + field.value.len() + 64).sum(),
-            Self::Frame(frame) => frame.raw.len(),
+            Self::Frame(frame) => frame.raw.len() + std::mem::size_of::<(u32, Self)>(),
         }
     }
 }

@@ -313,7 +313,9 @@ impl State {
     fn say(&mut self, words: &[Word], generation: u64) {
         for word in words {
             let said = match word {
-                Word::Known(key, until_ns) => self.hints.insert(key, Hint { until_ns: *until_ns, generation }, 0),
+                Word::Known(key, until_ns) => {
+                    self.hints.insert(key, Hint { key: *key, until_ns: *until_ns, generation }, 0)
+                }
                 Word::Unknown(key) => self.hints.remove(key).or(Ok(())),
             };
             if let Err(error) = said {

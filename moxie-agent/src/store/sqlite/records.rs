@@ -6,39 +6,46 @@ use futures_util::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 use crate::journal::{Connection, Exchange};
 
+/// Records that one statement adds: several times as fast as one for each.
+const AT_ONCE: usize = 64;
+
 /// A kind of record and the statements of its table.
 pub(super) trait Kept: Serialize + DeserializeOwned {
+    /// Also the name of its table.
     const KIND: &'static str;
-    /// Takes a JSON list of records: one statement for many is several times as fast as one for each.
-    const INSERT: &'static str;
     const SUM: &'static str;
     const OLDEST: &'static str;
     const TRIM: &'static str;
     const NEWEST: &'static str;
+    fn id(&self) -> &str;
 }
 
 impl Kept for Exchange {
     const KIND: &'static str = "exchanges";
-    const INSERT: &'static str = "INSERT INTO exchanges (id, size, record)
-        SELECT value ->> 'id', length(CAST(value AS BLOB)), value FROM json_each(?) WHERE true ON CONFLICT (id) DO NOTHING";
     const SUM: &'static str = "SELECT coalesce(sum(size), 0) FROM exchanges";
     const OLDEST: &'static str = "SELECT seq, size FROM exchanges ORDER BY seq";
     const TRIM: &'static str = "DELETE FROM exchanges WHERE seq <= ?";
     const NEWEST: &'static str = "SELECT id, size, record FROM exchanges ORDER BY seq DESC";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 impl Kept for Connection {
     const KIND: &'static str = "connections";
-    const INSERT: &'static str = "INSERT INTO connections (id, size, record)
-        SELECT value ->> 'id', length(CAST(value AS BLOB)), value FROM json_each(?) WHERE true ON CONFLICT (id) DO NOTHING";
     const SUM: &'static str = "SELECT coalesce(sum(size), 0) FROM connections";
     const OLDEST: &'static str = "SELECT seq, size FROM connections ORDER BY seq";
     const TRIM: &'static str = "DELETE FROM connections WHERE seq <= ?";
     const NEWEST: &'static str = "SELECT id, size, record FROM connections ORDER BY seq DESC";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 pub(super) async fn append<T: Kept>(
@@ -53,9 +60,15 @@ pub(super) async fn append<T: Kept>(
         .bind(T::KIND)
         .fetch_one(&mut *connection)
         .await?;
-    let list = serde_json::to_string(records).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-    let size = sum_of_sizes(&list, records.len());
-    let inserted = sqlx::query(T::INSERT).bind(list).execute(&mut *connection).await?.rows_affected();
+    let (mut size, mut inserted) = (0_i64, 0);
+    // Two lengths, so that there are two statements to keep prepared.
+    let (chunks, rest) = records.as_chunks::<AT_ONCE>();
+    for chunk in chunks.iter().map(|chunk| &chunk[..]).chain(rest.chunks(1)) {
+        let texts = chunk.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
+        let texts = texts.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        size = texts.iter().fold(size, |size, text| size.saturating_add(length(text)));
+        inserted += insert(connection, chunk, texts).await?;
+    }
     bytes = if usize::try_from(inserted) == Ok(records.len()) {
         bytes.saturating_add(size)
     } else {
@@ -74,9 +87,24 @@ pub(super) async fn append<T: Kept>(
     Ok(())
 }
 
-/// The bytes of so many records in a JSON list of them: all but its brackets and commas.
-fn sum_of_sizes(list: &str, records: usize) -> i64 {
-    i64::try_from(list.len().saturating_sub(records + 1)).unwrap_or(i64::MAX)
+/// Adds records, as texts too, by one statement. Gives how many were not there already.
+async fn insert<T: Kept>(
+    connection: &mut SqliteConnection,
+    records: &[Arc<T>],
+    texts: Vec<String>,
+) -> sqlx::Result<u64> {
+    let rows = vec!["(?, ?, ?)"; texts.len()].join(", ");
+    let kind = T::KIND;
+    let statement = format!("INSERT INTO {kind} (id, size, record) VALUES {rows} ON CONFLICT (id) DO NOTHING");
+    let mut query = sqlx::query(AssertSqlSafe(statement));
+    for (record, text) in records.iter().zip(texts) {
+        query = query.bind(record.id()).bind(length(&text)).bind(text);
+    }
+    Ok(query.execute(&mut *connection).await?.rows_affected())
+}
+
+fn length(text: &str) -> i64 {
+    i64::try_from(text.len()).unwrap_or(i64::MAX)
 }
 
 /// Removes the oldest records, at least `excess` bytes of them and not one more than that takes. Gives the bytes removed.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::{Alarm, Relay, Said};
+use crate::datapath::act::delay;
 use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::fields;
 use crate::datapath::http2::frame::{COMMON_PAYLOAD, flag, kind, put};
@@ -10,15 +13,34 @@ use crate::datapath::http2::side::ENOUGH;
 use crate::datapath::http2::stream::{Course, Stage, Stream};
 
 impl<W: Wire> Relay<'_, W> {
-    /// A request that a rule answers has been read to its end, as a real server would.
+    /// A request that a rule answers has been read to its end, as a real server would, or to where its client waits.
     pub(super) fn mock_due(&mut self, id: u32) {
-        let Some(Stream { course: Course::Mocked(mock), .. }) = self.streams.get(&id) else { return };
+        let Some(Stream { course: Course::Mocked(mock), .. }) = self.streams.get_mut(&id) else { return };
+        if std::mem::replace(&mut mock.is_due, true) {
+            // The answer has been said, and now the request too.
+            return self.settle(id);
+        }
         if mock.delay.is_zero() {
             self.mock_now(id);
         } else {
             let delay = mock.delay;
-            self.set_alarm(Alarm::Delay(id), delay);
+            self.set_delay(id, delay);
         }
+    }
+
+    /// Waits for a rule's delay, no longer than its stream stands: streams that come and go leave nothing behind.
+    pub(super) fn set_delay(&mut self, id: u32, after: Duration) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let (stands, gone) = oneshot::channel();
+        stream.stands = Some(stands);
+        self.alarms.push(Box::pin(async move {
+            let waited = tokio::select! {
+                waited = delay::wait(after) => waited,
+                // Of a stream that is gone, nobody asks how long.
+                _ = gone => Duration::ZERO,
+            };
+            (Alarm::Delay(id), waited)
+        }));
     }
 
     /// The delay of a rule is over on a stream, which may be gone by now.
@@ -31,7 +53,7 @@ impl<W: Wire> Relay<'_, W> {
                 edit.delay = Duration::ZERO;
                 if let Stage::Held(held) = std::mem::replace(&mut edit.stage, Stage::Awaited) {
                     self.held -= held.iter().map(Said::size).sum::<usize>();
-                    self.kept.extend(held.into_iter().map(|said| (id, said)));
+                    held.into_iter().for_each(|said| self.keep(id, said));
                 }
             }
             Course::Passed => {}

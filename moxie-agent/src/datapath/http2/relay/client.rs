@@ -26,7 +26,10 @@ impl<W: Wire> Relay<'_, W> {
         let taken = match frame.head.kind {
             kind::HEADERS | kind::CONTINUATION => match self.requests.take(&frame) {
                 Ok(Some(block)) => return self.client_block(block).await,
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.watch_block(Whose::Client);
+                    return Ok(());
+                }
                 Err(Reason::ENHANCE_YOUR_CALM) => {
                     return Err(self.trouble(Whose::Client, Bytes::new(), Reason::ENHANCE_YOUR_CALM));
                 }
@@ -107,6 +110,7 @@ impl<W: Wire> Relay<'_, W> {
             origin_open: true,
             is_head,
             course: Course::Passed,
+            stands: None,
         };
         match hit {
             Some(hit) => self.hit(block, fields, stream, hit),
@@ -124,10 +128,14 @@ impl<W: Wire> Relay<'_, W> {
                 let has_no_body = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
                 let body = if has_no_body { Bytes::new() } else { body };
                 let outgoing = self.outgoing();
-                let mock = Mock { status, headers, body, delay: hit.delay, taken: 0, outgoing };
+                let mock = Mock { status, headers, body, delay: hit.delay, is_due: false, taken: 0, outgoing };
                 stream.course = Course::Mocked(Box::new(mock));
                 stream.origin_open = false;
+                let is_due = block.ends_stream() || fields::is_asked_first(&fields.list);
                 self.mock(block.stream(), stream);
+                if is_due {
+                    self.mock_due(block.stream());
+                }
             }
             Action::Rewrite(rewrite) => {
                 if !rewrite.request_headers.is_empty() {
@@ -162,9 +170,7 @@ impl<W: Wire> Relay<'_, W> {
         self.requests.is_verbatim = false;
         let is_whole = !stream.request_open;
         self.streams.insert(id, stream);
-        if is_whole {
-            self.mock_due(id);
-        } else {
+        if !is_whole {
             // A destination may let streams begin with no window, to open it as it likes.
             let more = super::super::credit::INITIAL - self.settings.origin_window;
             frame::put_window(self.own_words(), id, more);
@@ -181,13 +187,13 @@ impl<W: Wire> Relay<'_, W> {
     fn client_trailers(&mut self, block: &Block, fields: &Fields) {
         let id = block.stream();
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.request_open &= !block.ends_stream();
+        let ends_now = stream.request_ends(block.ends_stream());
         if stream.is_forwarded() {
             self.put_up(block, fields);
             self.settle(id);
         } else {
             self.requests.is_verbatim = false;
-            if block.ends_stream() {
+            if ends_now {
                 self.mock_due(id);
             }
         }
@@ -198,7 +204,9 @@ impl<W: Wire> Relay<'_, W> {
             // Trailers, or a head of a stream that is over: nothing that could be said in their place.
             frame::put_reset(&mut self.origin.out, block.stream(), Reason::ENHANCE_YOUR_CALM);
             frame::put_reset(self.own_words(), block.stream(), Reason::ENHANCE_YOUR_CALM);
-            self.close(block.stream());
+            if let Some(stream) = self.close(block.stream()) {
+                self.let_go(stream);
+            }
             return;
         }
         self.requests.put(block, &fields.list, &mut self.origin.out);
@@ -214,13 +222,13 @@ impl<W: Wire> Relay<'_, W> {
         match self.streams.get_mut(&id) {
             Some(stream) => {
                 stream.log.received(data.len() as u64);
-                stream.request_open &= !ends;
+                let ends_now = stream.request_ends(ends);
                 if let Course::Mocked(mock) = &mut stream.course {
                     mock.taken += octets;
                     let more = if mock.taken >= WORTH_TELLING && !ends { std::mem::take(&mut mock.taken) } else { 0 };
                     frame::put_window(self.own_words(), id, more);
                     self.drop_of_client(octets);
-                    if ends {
+                    if ends_now {
                         self.mock_due(id);
                     }
                 } else {
@@ -262,10 +270,12 @@ impl<W: Wire> Relay<'_, W> {
         }
         let before = self.settings.client_window;
         self.settings.client_sets(&payload);
-        self.answers.receiver_table = self.settings.client_table;
+        self.answers.offer_table(self.settings.client_table);
         let more = self.settings.client_window - before;
-        let outgoing = self.streams.values_mut().filter_map(Stream::outgoing);
-        outgoing.for_each(|outgoing| outgoing.window = outgoing.window.saturating_add(more));
+        if more != 0 {
+            let outgoing = self.streams.values_mut().filter_map(Stream::outgoing);
+            outgoing.for_each(|outgoing| outgoing.window = outgoing.window.saturating_add(more));
+        }
         if more > 0 {
             let open: Vec<u32> = self.streams.keys().copied().collect();
             open.into_iter().for_each(|id| self.resume(id));
@@ -279,6 +289,7 @@ impl<W: Wire> Relay<'_, W> {
                 put(&mut self.origin.out, kind::SETTINGS, 0, 0, &settings::passed_on(&payload));
             }
             _ if self.is_on_its_own => put(self.own_words(), kind::SETTINGS, flag::ACK, 0, &[]),
+            _ if self.agreed >= MAX_UNANSWERED => return Err(Reason::ENHANCE_YOUR_CALM),
             _ => self.agreed += 1,
         }
         Ok(())
@@ -327,7 +338,7 @@ impl<W: Wire> Relay<'_, W> {
     }
 
     /// What was kept of a stream goes nowhere.
-    fn let_go(&mut self, stream: Stream) {
+    pub(super) fn let_go(&mut self, stream: Stream) {
         if let Course::Edited(edit) = stream.course
             && let Stage::Held(held) = edit.stage
         {

@@ -14,7 +14,7 @@ use crate::datapath::act::Error;
 use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::frame::{self, kind, put};
 use crate::datapath::http2::side::{End, Side};
-use crate::datapath::http2::stream::Course;
+use crate::datapath::http2::stream::{Course, Stream};
 use crate::datapath::relay;
 use crate::journal::ExchangeError;
 use crate::upstream::LinkError;
@@ -29,8 +29,16 @@ const NO_STREAM_YET: u32 = 0x7fff_ffff;
 impl<W: Wire> Relay<'_, W> {
     /// A client that says nothing more takes no rule's answer either.
     pub(super) fn client_ended(&mut self, end: End) -> Result<(), Stop> {
-        self.streams.retain(|_, stream| matches!(stream.course, Course::Passed));
-        self.kept.clear();
+        let is_passed = |stream: &Stream| matches!(stream.course, Course::Passed);
+        let gone: Vec<u32> = self.streams.iter().filter(|(_, each)| !is_passed(each)).map(|(id, _)| *id).collect();
+        for id in gone {
+            if let Some(stream) = self.streams.remove(&id) {
+                self.let_go(stream);
+            }
+        }
+        let streams = &self.streams;
+        self.kept.retain(|(id, _)| streams.contains_key(id));
+        self.waiting = self.kept.iter().map(|(_, said)| said.size()).sum();
         match end {
             End::Broken(error) => {
                 self.break_origin();

@@ -3,7 +3,7 @@
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use h2::Reason;
 
-use super::{Agreed, Alarm, MAX_UNANSWERED, Relay, Said, Stop, Whose};
+use super::{Agreed, MAX_UNANSWERED, Relay, Said, Stop, Whose};
 use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::block::Block;
 use crate::datapath::http2::fields;
@@ -24,7 +24,10 @@ impl<W: Wire> Relay<'_, W> {
         let taken = match frame.head.kind {
             kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION => match self.answers.take(&frame) {
                 Ok(Some(block)) => return self.origin_block(&block),
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.watch_block(Whose::Origin);
+                    return Ok(());
+                }
                 Err(Reason::ENHANCE_YOUR_CALM) => {
                     return Err(self.trouble(Whose::Origin, Bytes::new(), Reason::ENHANCE_YOUR_CALM));
                 }
@@ -32,7 +35,12 @@ impl<W: Wire> Relay<'_, W> {
             },
             kind::DATA => self.origin_data(&frame),
             kind::RST_STREAM => {
-                self.origin_said(frame.head.stream, Said::Frame(frame));
+                let (id, said) = (frame.head.stream, Said::Frame(frame));
+                if self.is_waiting(id) {
+                    self.keep(id, said)
+                } else {
+                    self.origin_said(id, said)
+                }
                 return Ok(());
             }
             kind::SETTINGS => self.origin_sets(&frame),
@@ -50,25 +58,23 @@ impl<W: Wire> Relay<'_, W> {
         let Ok(fields) = self.answers.read(block) else {
             return Err(self.trouble(Whose::Origin, block.raw(), Reason::COMPRESSION_ERROR));
         };
+        let (id, ends) = (block.stream(), block.ends_stream());
+        let has_to_wait = block.first.kind == kind::HEADERS && self.is_waiting(id);
+        // A table is read in the order of its blocks, and this one will not go in that order.
+        self.answers.is_verbatim &= !has_to_wait;
         if fields.is_oversize && !self.answers.is_verbatim {
             return Err(self.trouble(Whose::Origin, block.raw(), Reason::ENHANCE_YOUR_CALM));
         }
-        let (id, ends) = (block.stream(), block.ends_stream());
-        match self.streams.get_mut(&id) {
-            Some(Stream { course: Course::Edited(_), .. }) if block.first.kind == kind::HEADERS => {
+        if has_to_wait {
+            self.keep(id, Said::Fields { fields: fields.list, ends }.apart());
+            return Ok(());
+        }
+        if block.first.kind == kind::HEADERS {
+            if matches!(self.streams.get(&id), Some(Stream { course: Course::Edited(_), .. })) {
                 self.origin_said(id, Said::Fields { fields: fields.list, ends });
                 return Ok(());
             }
-            Some(stream) if block.first.kind == kind::HEADERS => {
-                if let Some(status) = fields::status(&fields.list).filter(|status| !status.is_informational()) {
-                    stream.log.answered(status);
-                }
-                if ends {
-                    stream.origin_open = false;
-                    stream.answered();
-                }
-            }
-            Some(_) | None => {}
+            self.note_fields(id, &fields.list, ends);
         }
         self.introduced = true;
         self.answers.put(block, &fields.list, &mut self.client.out);
@@ -76,12 +82,35 @@ impl<W: Wire> Relay<'_, W> {
         Ok(())
     }
 
+    /// Notes what a head or trailers that pass say of their stream.
+    fn note_fields(&mut self, id: u32, fields: &[Field], ends: bool) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if let Some(status) = fields::status(fields).filter(|status| !status.is_informational()) {
+            stream.log.answered(status);
+        }
+        if ends {
+            stream.origin_open = false;
+            stream.answered();
+        }
+    }
+
     /// Data waits in line where the agent has borrowed from the client's window.
     fn origin_data(&mut self, frame: &Frame) -> Result<(), Reason> {
         frame.unpadded().filter(|_| frame.head.stream != 0).ok_or(Reason::PROTOCOL_ERROR)?;
         self.answers.credit.sent(frame.flow());
-        self.kept.push_back((frame.head.stream, Said::Frame(frame.clone())));
+        self.keep(frame.head.stream, Said::Frame(frame.clone()));
         Ok(())
+    }
+
+    /// Lets a part of an answer wait its turn.
+    pub(super) fn keep(&mut self, stream: u32, said: Said) {
+        self.waiting += said.size();
+        self.kept.push_back((stream, said));
+    }
+
+    /// Whether something of a stream waits, so that nothing of it may overtake.
+    fn is_waiting(&self, stream: u32) -> bool {
+        self.kept.iter().any(|(kept, _)| *kept == stream)
     }
 
     /// Whether what is first in line can go on.
@@ -109,7 +138,7 @@ impl<W: Wire> Relay<'_, W> {
         };
         if let Stage::Held(held) = &mut edit.stage {
             self.held += said.size();
-            held.push(said);
+            held.push(said.apart());
             return;
         }
         match said {
@@ -120,12 +149,16 @@ impl<W: Wire> Relay<'_, W> {
     }
 
     fn pass_part(&mut self, id: u32, said: &Said) {
-        // Fields are kept for edited streams only; one that is gone by now needs none.
-        let Said::Frame(frame) = said else { return };
-        if frame.head.kind == kind::DATA {
-            self.pass_data(id, frame);
-        } else {
-            self.pass_reset(id, frame);
+        match said {
+            Said::Frame(frame) if frame.head.kind == kind::DATA => self.pass_data(id, frame),
+            Said::Frame(frame) => self.pass_reset(id, frame),
+            Said::Fields { fields, ends } if self.streams.contains_key(&id) => {
+                self.note_fields(id, fields, *ends);
+                self.put_down(id, fields, *ends);
+                self.settle(id);
+            }
+            // A stream that is gone by now needs none.
+            Said::Fields { .. } => {}
         }
     }
 
@@ -158,11 +191,11 @@ impl<W: Wire> Relay<'_, W> {
         let status = fields::status(&fields).filter(|status| !status.is_informational());
         let ends_here = match (&edit.stage, status) {
             (Stage::Awaited, Some(_)) if !edit.delay.is_zero() => {
-                let said = Said::Fields { fields, ends };
+                let said = Said::Fields { fields, ends }.apart();
                 self.held += said.size();
                 edit.stage = Stage::Held(vec![said]);
                 let delay = edit.delay;
-                return self.set_alarm(Alarm::Delay(id), delay);
+                return self.set_delay(id, delay);
             }
             (Stage::Awaited, Some(status)) => {
                 edit.stage = Stage::Told;
@@ -209,7 +242,9 @@ impl<W: Wire> Relay<'_, W> {
         stream.origin_open &= !ends;
         if let Course::Edited(edit) = &mut stream.course {
             edit.taken += frame.flow();
-            if edit.taken >= WORTH_TELLING && !ends {
+            // A client may have asked for windows that are smaller yet.
+            let enough = WORTH_TELLING.min(self.settings.client_window / 2);
+            if edit.taken >= enough && !ends {
                 frame::put_window(&mut self.origin.out, id, std::mem::take(&mut edit.taken));
             }
         }
@@ -245,6 +280,7 @@ impl<W: Wire> Relay<'_, W> {
             return Err(Reason::ENHANCE_YOUR_CALM);
         }
         self.settings.origin_sets(&payload);
+        self.requests.offer_table(self.settings.origin_table);
         put(self.origin_words(), kind::SETTINGS, 0, 0, &settings::passed_on(&payload));
         self.client_owes.push_back(Agreed::WithOtherSide);
         Ok(())
@@ -281,6 +317,7 @@ impl<W: Wire> Relay<'_, W> {
         for id in refused {
             if let Some(mut stream) = self.close(id) {
                 stream.log.broke(ExchangeError::UpstreamBroke);
+                self.let_go(stream);
             }
             frame::put_reset(self.own_words(), id, Reason::REFUSED_STREAM);
         }
