@@ -1,6 +1,7 @@
 //! What is inside TLS: whose certificate the client sees, and what becomes of its requests.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, Version};
@@ -10,9 +11,9 @@ use moxie_agent::journal::{ConnectionVerdict, Outcome, Protocol, Reason};
 use rustls::pki_types::ServerName;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::agent::{Agent, BOUND};
 use crate::origin::{Origin, Roots, client};
@@ -317,4 +318,55 @@ async fn answered(scene: &Scene, hello: &[u8], segment: usize) -> TcpStream {
     tokio::time::timeout(BOUND, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!((answer[0], answer[5]), (22, 2), "a ServerHello in a handshake record");
     stream
+}
+
+#[tokio::test]
+async fn a_destination_that_ends_before_it_is_asked_is_dialled_anew() {
+    let roots = Roots::new();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let agent = Agent::start(Some(address), Some(&roots.file())).await;
+    let authority = roots.file().with_file_name("moxie.pem");
+    std::fs::write(&authority, agent.authority()).unwrap();
+    agent.rule(&format!("{NAME}:{}/mock", address.port()), json!({"status_code": 429})).await;
+    let acceptor = TlsAcceptor::from(Arc::new(roots.config(NAME, &["h2"])));
+    let (end, ends) = tokio::sync::oneshot::channel();
+    let (gone, is_gone) = tokio::sync::oneshot::channel();
+    let destination = tokio::spawn(async move {
+        let mut first = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        first.write_all(&crate::frames::settings(&[(3, 77)])).await.unwrap();
+        ends.await.unwrap();
+        first.shutdown().await.unwrap();
+        // The agent lets go of it.
+        let said = first.read(&mut [0]).await;
+        assert!(!said.is_ok_and(|octets| octets > 0), "it is asked after its end");
+        gone.send(()).unwrap();
+        let second = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        let mut connection = h2::server::handshake(second).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            respond.send_response(http::Response::new(()), true).unwrap();
+        }
+    });
+    #[expect(clippy::disallowed_methods, reason = "the test is the application, not the agent")]
+    let stream = TcpStream::connect(agent.door).await.unwrap();
+    let connector = TlsConnector::from(client(&authority, BOTH));
+    let stream = connector.connect(ServerName::try_from(NAME).unwrap(), stream).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    // Its SETTINGS have come once the client keeps to them.
+    let introduced = async {
+        while sender.current_max_send_streams() != 77 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(BOUND, introduced).await.expect("the destination's SETTINGS");
+    end.send(()).unwrap();
+    tokio::time::timeout(BOUND, is_gone).await.expect("the agent lets go of it").unwrap();
+    let request = Request::get(format!("https://{NAME}:{}/a", address.port())).body(()).unwrap();
+    let (response, _) = sender.send_request(request, true).unwrap();
+    let response = tokio::time::timeout(BOUND, response).await.expect("an answer").unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    drop(sender);
+    connection.abort();
+    destination.abort();
 }

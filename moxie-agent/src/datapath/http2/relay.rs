@@ -252,7 +252,21 @@ impl<'p, W: Wire> Relay<'p, W> {
         if self.origin_may_speak() && !is_enough {
             moved |= self.origin.poll_read(cx);
         }
+        moved |= self.poll_ready(cx);
         if moved { Poll::Ready(Event::Moved) } else { Poll::Pending }
+    }
+
+    /// A destination that was there in advance, and has been introduced, does not wait for ever for a client that asks nothing. What it
+    /// says is for later; once it has ended, a request dials anew.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> bool {
+        if !matches!(self.reach, Reach::Ready) || !self.introduced || self.origin.input.len() >= ENOUGH {
+            return false;
+        }
+        let moved = self.origin.poll_read(cx);
+        if self.origin.has_ended() {
+            self.release_ready();
+        }
+        moved
     }
 
     fn next_event(&mut self) -> Option<Event> {

@@ -249,6 +249,11 @@ impl<W: Wire> Side<W> {
             || (self.out.is_empty() && !self.flush_due && matches!(self.shutdown, Shutdown::No | Shutdown::Done))
     }
 
+    /// Whether its end has come and was not told yet.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// Whether its end has come and was told.
     pub(super) fn is_over(&self) -> bool {
         self.is_over
