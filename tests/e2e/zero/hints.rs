@@ -139,6 +139,25 @@ fn a_rules_name_at_a_known_address_is_diverted_from_its_first_connect() -> Resul
 }
 
 #[test]
+fn a_rule_of_an_address_holds_where_a_name_of_no_rule_is_too() -> Result<()> {
+    if way::excludes(NOT_HERE)? {
+        return Ok(());
+    }
+    let lab = Lab::new()?;
+    let (agent, _dns) = bench(&lab, Resolver::Remote, "")?;
+    look_up(&lab, "free.example")?;
+    await_known(&agent, 1)?;
+    agent.rule(&json!({"url": r"198\.51\.100\.12/.*", "status_code": 429}))?;
+    assert_eq!(call(&lab, &format!("http://{FREE}/a"))?, "429", "judged anew");
+    look_up(&lab, "free.example")?;
+    await_known(&agent, 0)?;
+    assert_eq!(call(&lab, &format!("http://{FREE}/a"))?, "429", "learned anew");
+    assert_eq!(call(&lab, "http://free.example/a")?, "200");
+    ensure!(agent.stop()?.success());
+    Ok(())
+}
+
+#[test]
 fn a_new_rule_holds_for_names_that_were_known() -> Result<()> {
     if way::excludes(NOT_HERE)? {
         return Ok(());

@@ -1,10 +1,11 @@
 //! Which names were seen at which addresses, and so which addresses are nobody's but names' that no rule could name.
 //!
 //! Invariant: an address is known only while each name that was ever seen there, and that a client may remember still, is one that no
-//! rule could name. What would have to be forgotten for want of room makes its cgroup's addresses unknown for a while instead.
+//! rule could name, and so is the address itself. What would have to be forgotten for want of room makes its cgroup's addresses unknown for a while instead.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,6 +129,8 @@ impl Table {
         let fresh_until = spot.fresh_until();
         let is_clear = !is_distrusted && fresh_until > now && spot.crowded_until <= now;
         let mut remembered = spot.names.iter().filter(|seen| seen.kept_until > now);
+        // A client may also ask for what the address itself is called in a URL.
+        let is_clear = is_clear && !is_nameable(&literal(key.address));
         spot.is_known = is_clear && !remembered.any(|seen| is_nameable(&seen.name));
         if spot.is_known { Word::Known(key, fresh_until) } else { Word::Unknown(key) }
     }
@@ -192,6 +195,14 @@ impl Names {
     }
 }
 
+/// An address as the host of a URL.
+fn literal(address: Address) -> String {
+    match IpAddr::from(address) {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -246,6 +257,20 @@ mod tests {
         assert_eq!(bench.learn(1, &["free"], 60, 3000), None, "clients may remember it for an hour");
         assert_eq!(bench.learn(1, &["free"], 60, 3612), Some(3672));
         assert_eq!(bench.learn(2, &["free", "ruled"], 60, 0), None, "one name of the chain");
+    }
+
+    #[test]
+    fn an_address_that_a_rule_names_itself_is_not_known() {
+        let mut table = Table::default();
+        let mut is_nameable = |name: &str| name == "198.51.100.1" || name == "[2001:db8::1]";
+        let mut learn = |address: &str| {
+            let address = Address::from(address.parse::<IpAddr>().unwrap());
+            let key = HintKey { address, ..key(0) };
+            table.learn(key, &["free".into()], Duration::from_mins(1), 0, &mut is_nameable);
+            table.has_known(1, address)
+        };
+        assert!(!learn("198.51.100.1") && !learn("2001:db8::1"));
+        assert!(learn("198.51.100.2") && learn("2001:db8::2"));
     }
 
     #[test]
