@@ -29,6 +29,8 @@ use table::{Names, Table, Word};
 
 /// How often it is looked whether an answer has been lost.
 const LOOK: u16 = 1000;
+/// How often the ring is looked at again for an answer that is just being put there: a matter of microseconds.
+const TURNS: usize = 1000;
 /// Of the ring and of the waking event, in epoll.
 const RING: u64 = 0;
 const WAKING: u64 = 1;
@@ -210,14 +212,30 @@ impl Shared {
             // Before the judgements that it asks for.
             let _ = self.waking.read();
             if self.is_stale.swap(false, Ordering::AcqRel) {
+                lock(&self.state).names.clear();
+                // First what is not waited for, since the rules that are gone did not name it: these may.
+                self.hear_all(&mut ring);
                 self.judge_all();
             }
-            while let Some(item) = ring.next() {
-                self.hear(&item);
-            }
+            self.hear_all(&mut ring);
             if count == 0 {
                 self.look_for_lost();
             }
+        }
+    }
+
+    /// Looks at every answer in the ring, and at those that are just being put there.
+    fn hear_all(&self, ring: &mut RingBuf<MapData>) {
+        for _ in 0..TURNS {
+            while let Some(item) = ring.next() {
+                self.hear(&item);
+            }
+            let mut events = [EpollEvent::empty(); 2];
+            let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+            if !events.iter().take(count).any(|event| event.data() == RING) {
+                return;
+            }
+            thread::yield_now();
         }
     }
 
