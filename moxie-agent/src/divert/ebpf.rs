@@ -159,6 +159,9 @@ impl Ebpf {
         let hints = options.dns_hints.then(|| Hints::start(&mut object, &controls)).transpose()?;
         let programs = Arc::new(Programs::load(object)?);
         let hints = hints.ok_or_else(|| HINTS_OFF.to_owned()).and_then(|hints| {
+            if let Some(obstacle) = load::hints_obstacle() {
+                return Err(obstacle);
+            }
             let loaded = programs.load_answering().map_err(|error| Chain(&error).to_string());
             loaded.map(|()| Arc::new(hints))
         });
