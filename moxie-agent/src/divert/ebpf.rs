@@ -245,7 +245,7 @@ impl Hinted {
         }
         let begun = of.hints.clone().and_then(|hints| {
             let link = of.programs.attach_answering(&of.cgroup).map_err(|error| Chain(&error).to_string())?;
-            Ok((link, hints.place()))
+            Ok((link, hints.place(of.cgroup_id)))
         });
         match begun {
             Ok((link, Some(place))) => *self = Self { link: Some(link), place: Some(place), obstacle: None },

@@ -25,7 +25,7 @@ use super::control::{Controls, monotonic_ns};
 use super::{load, lock};
 use crate::divert::{DivertError, Names as Judge};
 use answer::Reading;
-use table::{Names, Table, Word};
+use table::{LASTING, Names, PASSING, Table, Word};
 
 /// Milliseconds from one look whether an answer has been lost to the next.
 const LOOK: u16 = 1000;
@@ -81,6 +81,8 @@ struct State {
 pub(super) struct HintedPlace {
     shared: Arc<Shared>,
     number: u32,
+    /// Its id.
+    cgroup: u64,
 }
 
 impl Hints {
@@ -126,7 +128,7 @@ impl Hints {
     }
 
     /// Gives a cgroup a number to have hints by; `None` where too many have one, or no names are judged.
-    pub(super) fn place(&self) -> Option<HintedPlace> {
+    pub(super) fn place(&self, cgroup: u64) -> Option<HintedPlace> {
         self.shared.judge.get()?;
         let mut state = lock(&self.shared.state);
         let number = state.take_place()?;
@@ -134,9 +136,10 @@ impl Hints {
         // thread sees to that.
         let asked = state.asked.get(&number, 0).unwrap_or(0);
         state.handle(number, asked);
+        state.table.join(number, cgroup, monotonic_ns());
         drop(state);
         self.shared.wake();
-        Some(HintedPlace { shared: Arc::clone(&self.shared), number })
+        Some(HintedPlace { shared: Arc::clone(&self.shared), number, cgroup })
     }
 }
 
@@ -173,7 +176,7 @@ impl Drop for HintedPlace {
         let mut state = lock(&self.shared.state);
         state.places.retain(|place| *place != self.number);
         state.waits.forget(self.number);
-        let words = state.table.forget(self.number);
+        let words = state.table.leave(self.number, self.cgroup, monotonic_ns());
         state.say(&words, 0);
     }
 }
@@ -282,7 +285,7 @@ impl Shared {
             let lost = state.waits.look(place, waited_for);
             if lost != 0 && state.places.contains(&place) {
                 tracing::debug!(place, lost, "DNS answers were lost");
-                let words = state.table.distrust(place, monotonic_ns());
+                let words = state.table.distrust(place, LASTING, monotonic_ns());
                 state.say(&words, 0);
                 let handled = state.handled_of(place).wrapping_add_signed(lost);
                 state.handle(place, handled);
@@ -348,7 +351,8 @@ impl State {
             Reading::NoAnswer => return,
             Reading::Partly(name) if !is_nameable(&name) => return,
             // Where a rule's name is cannot be told, so nothing is known of where others are.
-            Reading::Partly(_) | Reading::Garbled => (table.distrust(heard.place, now), false),
+            Reading::Partly(_) => (table.distrust(heard.place, LASTING, now), false),
+            Reading::Garbled => (table.distrust(heard.place, PASSING, now), false),
             Reading::Whole(told) => {
                 let all: Vec<Arc<str>> = told.names.iter().map(|name| Arc::from(name.as_str())).collect();
                 let is_clear = !all.iter().any(|name| is_nameable(name));
