@@ -144,6 +144,12 @@ pub fn has_room(control: &Control) -> bool {
 /// Notes a handshake that begins. False: there is no room for it, since several have begun at the same moment.
 #[inline(always)]
 pub fn begin(key: &HandshakeKey, origin: &Origin) -> bool {
+    // One of the same name came to nothing, and is counted already; or the agent has taken it out between the two.
+    begin_first(key, origin) || HANDSHAKES.insert(key, origin, BPF_EXIST.into()).is_ok() || begin_first(key, origin)
+}
+
+#[inline(always)]
+fn begin_first(key: &HandshakeKey, origin: &Origin) -> bool {
     if HANDSHAKES.insert(key, origin, BPF_NOEXIST.into()).is_ok() {
         if let Some(count) = UNDER_WAY.get_ptr_mut(0) {
             // SAFETY: a value of a live map, aligned as its type is.
@@ -151,8 +157,7 @@ pub fn begin(key: &HandshakeKey, origin: &Origin) -> bool {
         }
         return true;
     }
-    // One of the same name came to nothing, and is counted already.
-    HANDSHAKES.insert(key, origin, BPF_EXIST.into()).is_ok()
+    false
 }
 
 /// Takes out a handshake that has ended; the agent may have taken it out before.

@@ -159,6 +159,9 @@ impl Ebpf {
         let hints = options.dns_hints.then(|| Hints::start(&mut object, &controls)).transpose()?;
         let programs = Arc::new(Programs::load(object)?);
         let hints = hints.ok_or_else(|| HINTS_OFF.to_owned()).and_then(|hints| {
+            if let Some(obstacle) = load::hints_obstacle() {
+                return Err(obstacle);
+            }
             let loaded = programs.load_answering().map_err(|error| Chain(&error).to_string());
             loaded.map(|()| Arc::new(hints))
         });
@@ -242,7 +245,7 @@ impl Hinted {
         }
         let begun = of.hints.clone().and_then(|hints| {
             let link = of.programs.attach_answering(&of.cgroup).map_err(|error| Chain(&error).to_string())?;
-            Ok((link, hints.place()))
+            Ok((link, hints.place(of.cgroup_id)))
         });
         match begun {
             Ok((link, Some(place))) => *self = Self { link: Some(link), place: Some(place), obstacle: None },

@@ -6,7 +6,7 @@ use moxie_tests::way::{self, Difference, Way};
 use moxie_tests::{Agent, Lab, bounds, wait};
 use serde_json::{Value, json};
 
-use super::counted;
+use super::{counted, diverted};
 
 /// Other ways have no hints: what they divert does not depend on names.
 const NOT_HERE: &[(Way, Difference)] = &[(Way::Netfilter, Difference::Names), (Way::Proxy, Difference::Who)];
@@ -139,6 +139,25 @@ fn a_rules_name_at_a_known_address_is_diverted_from_its_first_connect() -> Resul
 }
 
 #[test]
+fn a_rule_of_an_address_holds_where_a_name_of_no_rule_is_too() -> Result<()> {
+    if way::excludes(NOT_HERE)? {
+        return Ok(());
+    }
+    let lab = Lab::new()?;
+    let (agent, _dns) = bench(&lab, Resolver::Remote, "")?;
+    look_up(&lab, "free.example")?;
+    await_known(&agent, 1)?;
+    agent.rule(&json!({"url": r"198\.51\.100\.12/.*", "status_code": 429}))?;
+    assert_eq!(call(&lab, &format!("http://{FREE}/a"))?, "429", "judged anew");
+    look_up(&lab, "free.example")?;
+    await_known(&agent, 0)?;
+    assert_eq!(call(&lab, &format!("http://{FREE}/a"))?, "429", "learned anew");
+    assert_eq!(call(&lab, "http://free.example/a")?, "200");
+    ensure!(agent.stop()?.success());
+    Ok(())
+}
+
+#[test]
 fn a_new_rule_holds_for_names_that_were_known() -> Result<()> {
     if way::excludes(NOT_HERE)? {
         return Ok(());
@@ -158,6 +177,33 @@ fn a_new_rule_holds_for_names_that_were_known() -> Result<()> {
         let reply = agent.rest().call("DELETE", &format!("/api/v1/rules/{rule}"), &[], None)?;
         assert_eq!(reply.status, 204);
     }
+    ensure!(agent.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn where_a_rules_name_was_is_remembered_while_there_are_no_rules() -> Result<()> {
+    if way::excludes(NOT_HERE)? {
+        return Ok(());
+    }
+    let lab = Lab::new()?;
+    let (agent, dns) = bench(&lab, Resolver::Remote, "")?;
+    dns.at("shared.example", RULED, 300)?;
+    look_up(&lab, "ruled.example")?;
+    look_up(&lab, "free.example")?;
+    await_known(&agent, 1)?;
+    let rule = agent.list("/api/v1/rules")?.pop().context("no rule")?["id"].as_str().context("no id")?.to_owned();
+    assert_eq!(agent.rest().call("DELETE", &format!("/api/v1/rules/{rule}"), &[], None)?.status, 204);
+    wait::until("a scope left alone", bounds::SOON, || Ok((diverted(&agent)? == "none").then_some(())))?;
+    agent.rule(&json!({"url": "ruled.example/.*", "status_code": 429}))?;
+    look_up(&lab, "shared.example")?;
+    look_up(&lab, "free.example")?;
+    await_known(&agent, 1)?;
+    // By its address, as a client that has looked it up before does.
+    let mut curl = lab.command("curl", Place::Inside)?;
+    let resolve = format!("ruled.example:80:{RULED}");
+    curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--resolve", &resolve, "http://ruled.example/a"]);
+    assert_eq!(process::run(curl)?.stdout, "429");
     ensure!(agent.stop()?.success());
     Ok(())
 }

@@ -24,7 +24,9 @@ fn kernel(release: &str) -> Check {
         Fitness::Supported => Check::ok("kernel", found),
         Fitness::BestEffort => Check::warn(
             "kernel",
-            format!("{found}: works as far as tested, and can miss connections where cgroup v1 is used too"),
+            format!(
+                "{found}: works as far as tested, without DNS hints, and can miss connections where cgroup v1 is used too"
+            ),
             "boot Linux 5.15 or newer",
         ),
         Fitness::TooOld => Check::warn(

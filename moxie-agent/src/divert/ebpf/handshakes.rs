@@ -74,7 +74,10 @@ impl Inner {
         let all = self.map.keys().flatten().take(self.map_size());
         let old: Vec<HandshakeKey> = all.filter(|key| self.map.get(key, 0).is_ok_and(is_old)).collect();
         for key in old {
-            // One that has ended since is gone already.
+            // One that has ended since is gone already, and another may have begun under the same name.
+            if !self.map.get(&key, 0).is_ok_and(is_old) {
+                continue;
+            }
             self.forgotten += u64::from(self.map.remove(&key).is_ok());
         }
     }

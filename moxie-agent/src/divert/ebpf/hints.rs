@@ -25,10 +25,14 @@ use super::control::{Controls, monotonic_ns};
 use super::{load, lock};
 use crate::divert::{DivertError, Names as Judge};
 use answer::Reading;
-use table::{Names, Table, Word};
+use table::{LASTING, Names, PASSING, Table, Word};
 
-/// How often it is looked whether an answer has been lost.
+/// Milliseconds from one look whether an answer has been lost to the next.
 const LOOK: u16 = 1000;
+/// How often it is looked again where answers are waited for.
+const LOOKS: usize = 3;
+/// How often the ring is looked at again for an answer that is just being put there: a matter of microseconds.
+const TURNS: usize = 1000;
 /// Of the ring and of the waking event, in epoll.
 const RING: u64 = 0;
 const WAKING: u64 = 1;
@@ -69,8 +73,7 @@ struct State {
     handled: Array<MapData, u64>,
     /// Answers looked at, by place; as in the map.
     counts: std::collections::HashMap<u32, u64>,
-    /// Places that had answers to be looked at at the last look, and how many.
-    behind: std::collections::HashMap<u32, u64>,
+    waits: Waits,
 }
 
 /// A cgroup that has hints; it has none any more once this is dropped.
@@ -78,6 +81,8 @@ struct State {
 pub(super) struct HintedPlace {
     shared: Arc<Shared>,
     number: u32,
+    /// Its id.
+    cgroup: u64,
 }
 
 impl Hints {
@@ -93,7 +98,7 @@ impl Hints {
             asked: load::take_map(object, names::ASKED)?,
             handled: load::take_map(object, names::HANDLED)?,
             counts: std::collections::HashMap::new(),
-            behind: std::collections::HashMap::new(),
+            waits: Waits::default(),
         };
         let shared = Arc::new(Shared::new(state, controls, &ring).map_err(refused)?);
         let thread = thread::Builder::new().name("divert-hints".into()).spawn({
@@ -123,7 +128,7 @@ impl Hints {
     }
 
     /// Gives a cgroup a number to have hints by; `None` where too many have one, or no names are judged.
-    pub(super) fn place(&self) -> Option<HintedPlace> {
+    pub(super) fn place(&self, cgroup: u64) -> Option<HintedPlace> {
         self.shared.judge.get()?;
         let mut state = lock(&self.shared.state);
         let number = state.take_place()?;
@@ -131,9 +136,10 @@ impl Hints {
         // thread sees to that.
         let asked = state.asked.get(&number, 0).unwrap_or(0);
         state.handle(number, asked);
+        state.table.join(number, cgroup, monotonic_ns());
         drop(state);
         self.shared.wake();
-        Some(HintedPlace { shared: Arc::clone(&self.shared), number })
+        Some(HintedPlace { shared: Arc::clone(&self.shared), number, cgroup })
     }
 }
 
@@ -169,8 +175,8 @@ impl Drop for HintedPlace {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.places.retain(|place| *place != self.number);
-        state.behind.remove(&self.number);
-        let words = state.table.forget(self.number);
+        state.waits.forget(self.number);
+        let words = state.table.leave(self.number, self.cgroup, monotonic_ns());
         state.say(&words, 0);
     }
 }
@@ -202,22 +208,41 @@ impl Shared {
     }
 
     fn listen(&self, mut ring: RingBuf<MapData>) {
+        let mut looked_ns = monotonic_ns();
         while !self.ended.load(Ordering::Acquire) {
             let wait = if lock(&self.state).places.is_empty() { EpollTimeout::NONE } else { LOOK.into() };
             let mut events = [EpollEvent::empty(); 2];
             // Interrupted by a signal at most.
-            let count = self.epoll.wait(&mut events, wait).unwrap_or(0);
+            let _ = self.epoll.wait(&mut events, wait);
             // Before the judgements that it asks for.
             let _ = self.waking.read();
             if self.is_stale.swap(false, Ordering::AcqRel) {
+                lock(&self.state).names.clear();
+                // First what is not waited for, since the rules that are gone did not name it: these may.
+                self.hear_all(&mut ring);
                 self.judge_all();
             }
+            self.hear_all(&mut ring);
+            // By the clock: where answers come all the time, one may be lost all the same.
+            if monotonic_ns().saturating_sub(looked_ns) >= u64::from(LOOK) * 1_000_000 {
+                looked_ns = monotonic_ns();
+                self.look_for_lost(&mut ring);
+            }
+        }
+    }
+
+    /// Looks at every answer in the ring, and at those that are just being put there.
+    fn hear_all(&self, ring: &mut RingBuf<MapData>) {
+        for _ in 0..TURNS {
             while let Some(item) = ring.next() {
                 self.hear(&item);
             }
-            if count == 0 {
-                self.look_for_lost();
+            let mut events = [EpollEvent::empty(); 2];
+            let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+            if !events.iter().take(count).any(|event| event.data() == RING) {
+                return;
             }
+            thread::yield_now();
         }
     }
 
@@ -246,27 +271,62 @@ impl Shared {
             state.learn(&heard, generation, &|name| judge.could_be_named(name));
         }
         if heard.is_counted {
-            let handled = state.counts.get(&heard.place).copied().unwrap_or(0) + 1;
+            let handled = state.handled_of(heard.place).wrapping_add(1);
             state.handle(heard.place, handled);
         }
     }
 
     /// An answer that the ring had no room for says nothing, and is waited for: what it would have said is not known.
-    fn look_for_lost(&self) {
-        let mut state = lock(&self.state);
-        for place in state.places.clone() {
-            let Ok(asked) = state.asked.get(&place, 0) else { continue };
-            let handled = state.counts.get(&place).copied().unwrap_or(0);
-            if asked == handled {
-                state.behind.remove(&place);
-            } else if state.behind.insert(place, asked) == Some(asked) {
-                tracing::debug!(place, asked, handled, "DNS answers were lost");
-                state.behind.remove(&place);
-                let words = state.table.distrust(place, monotonic_ns());
+    fn look_for_lost(&self, ring: &mut RingBuf<MapData>) {
+        let places = lock(&self.state).places.clone();
+        for place in places {
+            let waited_for = self.waited_for(place, ring);
+            let mut state = lock(&self.state);
+            let lost = state.waits.look(place, waited_for);
+            if lost != 0 && state.places.contains(&place) {
+                tracing::debug!(place, lost, "DNS answers were lost");
+                let words = state.table.distrust(place, LASTING, monotonic_ns());
                 state.say(&words, 0);
-                state.handle(place, asked);
+                let handled = state.handled_of(place).wrapping_add_signed(lost);
+                state.handle(place, handled);
             }
         }
+    }
+
+    /// The fewest answers that are waited for at one of several moments, as [`State::waited_for`] has it.
+    fn waited_for(&self, place: u32, ring: &mut RingBuf<MapData>) -> i64 {
+        let mut fewest = lock(&self.state).waited_for(place);
+        for _ in 0..LOOKS {
+            if fewest == 0 {
+                break;
+            }
+            self.hear_all(ring);
+            let now = lock(&self.state).waited_for(place);
+            fewest = if now.abs() < fewest.abs() { now } else { fewest };
+        }
+        fewest
+    }
+}
+
+/// Answers that were waited for at the last look, by place.
+#[derive(Debug, Default)]
+struct Waits(std::collections::HashMap<u32, i64>);
+
+impl Waits {
+    /// How many of them will never come, as two looks at some distance tell: what is under way goes by, what is lost stays. Below 0:
+    /// so many were looked at that nobody waited for.
+    fn look(&mut self, place: u32, waited_for: i64) -> i64 {
+        let before = self.0.insert(place, waited_for).unwrap_or(0);
+        if waited_for.signum() != before.signum() {
+            return 0;
+        }
+        let lost = if waited_for.abs() < before.abs() { waited_for } else { before };
+        self.0.insert(place, waited_for - lost);
+        lost
+    }
+
+    fn forget(&mut self, place: u32) {
+        self.0.remove(&place);
     }
 }
 
@@ -291,7 +351,8 @@ impl State {
             Reading::NoAnswer => return,
             Reading::Partly(name) if !is_nameable(&name) => return,
             // Where a rule's name is cannot be told, so nothing is known of where others are.
-            Reading::Partly(_) | Reading::Garbled => (table.distrust(heard.place, now), false),
+            Reading::Partly(_) => (table.distrust(heard.place, LASTING, now), false),
+            Reading::Garbled => (table.distrust(heard.place, PASSING, now), false),
             Reading::Whole(told) => {
                 let all: Vec<Arc<str>> = told.names.iter().map(|name| Arc::from(name.as_str())).collect();
                 let is_clear = !all.iter().any(|name| is_nameable(name));
@@ -323,6 +384,17 @@ impl State {
                 tracing::debug!(%error, "a DNS hint was not taken");
             }
         }
+    }
+
+    /// Answers that have been looked at.
+    fn handled_of(&self, place: u32) -> u64 {
+        self.counts.get(&place).copied().unwrap_or(0)
+    }
+
+    /// Answers that are not looked at yet. Below 0: more were looked at than counted, as for a moment each may be.
+    fn waited_for(&self, place: u32) -> i64 {
+        let handled = self.handled_of(place);
+        self.asked.get(&place, 0).map_or(0, |asked| asked.wrapping_sub(handled).cast_signed())
     }
 
     fn handle(&mut self, place: u32, count: u64) {
@@ -369,5 +441,23 @@ fn refused(source: impl Into<std::io::Error>) -> DivertError {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_are_waited_for_at_two_looks_are_lost_whatever_else_comes() {
+        let mut waits = Waits::default();
+        assert_eq!([waits.look(1, 0), waits.look(1, 3), waits.look(1, 0)], [0; 3], "all came");
+        assert_eq!([waits.look(1, 5), waits.look(1, 2)], [0, 2], "two of five did not");
+        assert_eq!(waits.look(1, 0), 0);
+        assert_eq!([waits.look(1, 2), waits.look(1, 7), waits.look(1, 4)], [0, 2, 4], "some, and others since");
+        assert_eq!([waits.look(2, -1), waits.look(2, 1), waits.look(2, -1), waits.look(2, -1)], [0, 0, 0, -1]);
+        waits.look(3, 1);
+        waits.forget(3);
+        assert_eq!(waits.look(3, 1), 0, "another cgroup has the number");
     }
 }

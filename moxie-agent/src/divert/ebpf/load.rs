@@ -36,6 +36,17 @@ fn check_release(release: &str) -> Result<(), DivertError> {
     }
 }
 
+/// Why the hook that copies DNS answers must not be attached here; `None` where it may be.
+pub(super) fn hints_obstacle() -> Option<String> {
+    hints_obstacle_of(&release())
+}
+
+fn hints_obstacle_of(release: &str) -> Option<String> {
+    (fitness(release) != Fitness::Supported).then(|| {
+        format!("Linux {release} is too old for DNS hints, which take 5.15; boot that or a newer one, or set `divert.dns_hints` to false")
+    })
+}
+
 fn release() -> String {
     nix::sys::utsname::uname().map_or_else(|_| "of unknown release".into(), |name| name.release().display().to_string())
 }
@@ -134,6 +145,10 @@ mod tests {
     #[test]
     fn an_old_kernel_is_refused_with_what_would_do() {
         let refused = check_release("5.4.0-216-generic").unwrap_err();
+        assert_eq!((hints_obstacle_of("5.15.0"), hints_obstacle_of("6.1.0-9-amd64")), (None, None));
+        assert!(
+            hints_obstacle_of("5.14.0-427.el9").is_some_and(|why| why.starts_with("Linux 5.14.0-427.el9 is too old"))
+        );
         let expected = "Linux 5.4.0-216-generic is too old to divert with eBPF: 5.10 is the oldest that works, 5.15 the oldest supported";
         assert_eq!(refused.to_string(), expected);
     }

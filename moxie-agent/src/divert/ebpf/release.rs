@@ -5,7 +5,9 @@
 pub enum Fitness {
     /// Tested, and what fails on it is a defect.
     Supported,
-    /// Tested, but sockets of hosts that also use cgroup v1 for networks can be missed, since before 5.15 those lose their v2 cgroup.
+    /// Tested, but sockets of hosts that also use cgroup v1 for networks can be missed, since before 5.15 those lose their v2 cgroup. And
+    /// there are no DNS hints: before 5.15 a program that interrupts another one takes its cgroup storage from it, and the one that
+    /// copies answers may interrupt any other.
     BestEffort,
     /// Not tested. Links to cgroups came with 5.7 and the getpeername hooks with 5.8.
     TooOld,

@@ -1,10 +1,11 @@
 //! Which names were seen at which addresses, and so which addresses are nobody's but names' that no rule could name.
 //!
 //! Invariant: an address is known only while each name that was ever seen there, and that a client may remember still, is one that no
-//! rule could name. What would have to be forgotten for want of room makes its cgroup's addresses unknown for a while instead.
+//! rule could name, and so is the address itself. What would have to be forgotten for want of room makes its cgroup's addresses unknown for a while instead.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,10 @@ use moxie_common::hints::{HintKey, KNOWN_ADDRESSES};
 const LONGEST: Duration = Duration::from_mins(5);
 /// How much longer than its answer says a name may be at an address for a client that remembers it.
 const REMEMBERED: Duration = Duration::from_hours(1);
-/// How long nothing is known of a cgroup's addresses after something could not be understood.
-const DISTRUST: Duration = Duration::from_mins(5);
+/// How long nothing is known of a cgroup's addresses after something that said little, and most likely nothing of a rule's name.
+pub(super) const PASSING: Duration = Duration::from_mins(5);
+/// How long after a rule's name may have been seen at an address that is not remembered: as long as clients remember it.
+pub(super) const LASTING: Duration = LONGEST.saturating_add(REMEMBERED);
 /// Most names at one address; with more of them nothing is known of it.
 const MOST_NAMES: usize = 32;
 
@@ -25,6 +28,8 @@ const MOST_NAMES: usize = 32;
 pub(super) struct Table {
     spots: HashMap<HintKey, Spot>,
     distrusted: HashMap<u32, u64>,
+    /// Of cgroups that have no hints at present, by their ids.
+    left: HashMap<u64, Left>,
     /// Addresses that were known and are forgotten, until that is said.
     gone: Vec<Word>,
 }
@@ -44,6 +49,13 @@ struct Seen {
     name: Arc<str>,
     fresh_until: u64,
     kept_until: u64,
+}
+
+/// What was seen in a cgroup while it had hints; clients in it remember the names all the same.
+#[derive(Debug)]
+struct Left {
+    spots: Vec<(HintKey, Spot)>,
+    distrusted_until: u64,
 }
 
 /// What is to be said of an address.
@@ -68,7 +80,7 @@ impl Table {
         if !self.has_room(&key, now) {
             // A name that is no rule's is not remembered; then nothing is known of its address.
             let is_named = names.iter().any(|name| is_nameable(name));
-            let mut words = if is_named { self.distrust(key.place, now) } else { Vec::new() };
+            let mut words = if is_named { self.distrust(key.place, LASTING, now) } else { Vec::new() };
             words.append(&mut self.gone);
             return words;
         }
@@ -84,8 +96,9 @@ impl Table {
     }
 
     /// Nothing is known of a cgroup's addresses for a while.
-    pub(super) fn distrust(&mut self, place: u32, now: u64) -> Vec<Word> {
-        self.distrusted.insert(place, now + nanoseconds(DISTRUST));
+    pub(super) fn distrust(&mut self, place: u32, lasts: Duration, now: u64) -> Vec<Word> {
+        let until = self.distrusted.entry(place).or_default();
+        *until = (*until).max(now + nanoseconds(lasts));
         let known = self.spots.iter_mut().filter(|(key, spot)| key.place == place && spot.is_known);
         known
             .map(|(key, spot)| {
@@ -104,11 +117,39 @@ impl Table {
         words
     }
 
-    /// A cgroup has no hints any more.
-    pub(super) fn forget(&mut self, place: u32) -> Vec<Word> {
-        self.distrusted.remove(&place);
-        let gone = self.spots.extract_if(|key, _| key.place == place);
-        gone.filter(|(_, spot)| spot.is_known).map(|(key, _)| Word::Unknown(key)).collect()
+    /// A cgroup has no hints any more. What was seen there is kept for when it has some again.
+    pub(super) fn leave(&mut self, place: u32, cgroup: u64, now: u64) -> Vec<Word> {
+        let mut left = Left { spots: Vec::new(), distrusted_until: self.distrusted.remove(&place).unwrap_or(0) };
+        let mut words = Vec::new();
+        for (key, mut spot) in self.spots.extract_if(|key, _| key.place == place) {
+            if spot.is_known {
+                words.push(Word::Unknown(key));
+            }
+            spot.rest();
+            left.spots.push((key, spot));
+        }
+        left.spots.retain(|(_, spot)| !spot.is_old(now));
+        self.left.retain(|_, left| !left.is_old(now));
+        if self.left.values().map(|left| left.spots.len()).sum::<usize>() + left.spots.len() > KNOWN_ADDRESSES {
+            left = Left { spots: Vec::new(), distrusted_until: now + nanoseconds(LASTING) };
+        }
+        if !left.is_old(now) {
+            self.left.insert(cgroup, left);
+        }
+        words
+    }
+
+    /// A cgroup has hints; what was seen there when it had some before counts.
+    pub(super) fn join(&mut self, place: u32, cgroup: u64, now: u64) {
+        let Some(left) = self.left.remove(&cgroup) else { return };
+        if left.distrusted_until > now {
+            self.distrusted.insert(place, left.distrusted_until);
+        }
+        if self.spots.len() + left.spots.len() > KNOWN_ADDRESSES {
+            self.distrusted.insert(place, now + nanoseconds(LASTING));
+        } else {
+            self.spots.extend(left.spots.into_iter().map(|(key, spot)| (HintKey { place, ..key }, spot)));
+        }
     }
 
     /// How many addresses of a cgroup are known.
@@ -128,6 +169,8 @@ impl Table {
         let fresh_until = spot.fresh_until();
         let is_clear = !is_distrusted && fresh_until > now && spot.crowded_until <= now;
         let mut remembered = spot.names.iter().filter(|seen| seen.kept_until > now);
+        // A client may also ask for what the address itself is called in a URL.
+        let is_clear = is_clear && !is_nameable(&literal(key.address));
         spot.is_known = is_clear && !remembered.any(|seen| is_nameable(&seen.name));
         if spot.is_known { Word::Known(key, fresh_until) } else { Word::Unknown(key) }
     }
@@ -142,8 +185,7 @@ impl Table {
 
     fn forget_old(&mut self, now: u64) {
         self.distrusted.retain(|_, until| *until > now);
-        let is_old = |spot: &Spot| spot.crowded_until <= now && spot.names.iter().all(|seen| seen.kept_until <= now);
-        let old = self.spots.extract_if(|_, spot| is_old(spot));
+        let old = self.spots.extract_if(|_, spot| spot.is_old(now));
         self.gone.extend(old.filter(|(_, spot)| spot.is_known).map(|(key, _)| Word::Unknown(key)));
     }
 }
@@ -162,8 +204,27 @@ impl Spot {
         }
     }
 
+    /// Nobody listens to what is said of it: another answer has to come before it can be known.
+    fn rest(&mut self) {
+        self.is_known = false;
+        for seen in &mut self.names {
+            seen.fresh_until = 0;
+        }
+    }
+
+    /// Nobody remembers who was there.
+    fn is_old(&self, now: u64) -> bool {
+        self.crowded_until <= now && self.names.iter().all(|seen| seen.kept_until <= now)
+    }
+
     fn fresh_until(&self) -> u64 {
         self.names.iter().map(|seen| seen.fresh_until).max().unwrap_or(0)
+    }
+}
+
+impl Left {
+    fn is_old(&self, now: u64) -> bool {
+        self.distrusted_until <= now && self.spots.iter().all(|(_, spot)| spot.is_old(now))
     }
 }
 
@@ -189,6 +250,14 @@ impl Names {
     /// The rules are others.
     pub(super) fn clear(&mut self) {
         self.0.clear();
+    }
+}
+
+/// An address as the host of a URL.
+fn literal(address: Address) -> String {
+    match IpAddr::from(address) {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
     }
 }
 
@@ -249,6 +318,20 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_a_rule_names_itself_is_not_known() {
+        let mut table = Table::default();
+        let mut is_nameable = |name: &str| name == "198.51.100.1" || name == "[2001:db8::1]";
+        let mut learn = |address: &str| {
+            let address = Address::from(address.parse::<IpAddr>().unwrap());
+            let key = HintKey { address, ..key(0) };
+            table.learn(key, &["free".into()], Duration::from_mins(1), 0, &mut is_nameable);
+            table.has_known(1, address)
+        };
+        assert!(!learn("198.51.100.1") && !learn("2001:db8::1"));
+        assert!(learn("198.51.100.2") && learn("2001:db8::2"));
+    }
+
+    #[test]
     fn other_rules_judge_anew_what_was_seen() {
         let mut bench = Bench::default();
         bench.learn(1, &["free"], 60, 0);
@@ -267,10 +350,14 @@ mod tests {
     fn what_was_not_understood_makes_a_cgroups_addresses_unknown_for_a_while() {
         let mut bench = Bench::default();
         bench.learn(1, &["free"], 60, 0);
-        assert_eq!(bench.0.distrust(1, SECOND), [Word::Unknown(key(1))]);
-        assert_eq!(bench.0.distrust(2, SECOND), []);
+        assert_eq!(bench.0.distrust(1, PASSING, SECOND), [Word::Unknown(key(1))]);
+        assert_eq!(bench.0.distrust(2, PASSING, SECOND), []);
         assert_eq!(bench.learn(2, &["free"], 60, 2), None);
         assert_eq!(bench.learn(2, &["free"], 60, 302), Some(362));
+        bench.0.distrust(1, LASTING, 302 * SECOND);
+        bench.0.distrust(1, PASSING, 303 * SECOND);
+        assert_eq!(bench.learn(2, &["free"], 60, 4201), None, "the longer time counts");
+        assert_eq!(bench.learn(2, &["free"], 60, 4202), Some(4262));
     }
 
     #[test]
@@ -303,7 +390,55 @@ mod tests {
         let mut bench = Bench::default();
         bench.learn(1, &["free"], 60, 0);
         bench.learn(2, &["ruled"], 60, 0);
-        assert_eq!(bench.0.forget(1), [Word::Unknown(key(1))]);
-        assert!(bench.0.forget(1).is_empty());
+        assert_eq!(bench.0.leave(1, 77, SECOND), [Word::Unknown(key(1))]);
+        assert!(bench.0.leave(1, 78, SECOND).is_empty());
+    }
+
+    #[test]
+    fn a_cgroup_that_comes_back_remembers_where_a_rules_name_was() {
+        let mut bench = Bench::default();
+        bench.learn(1, &["free"], 60, 0);
+        bench.learn(2, &["ruled"], 60, 0);
+        bench.learn(3, &["later"], 60, 0);
+        bench.0.leave(1, 77, SECOND);
+        bench.0.join(1, 78, 2 * SECOND);
+        assert_eq!(bench.learn(2, &["free"], 60, 2), Some(62), "another cgroup has the number");
+        bench.0.leave(1, 78, 3 * SECOND);
+        bench.0.join(1, 77, 4 * SECOND);
+        assert_eq!(bench.0.known(1, 4 * SECOND), 0, "not before another answer");
+        assert_eq!(bench.learn(1, &["free"], 60, 5), Some(65));
+        assert_eq!(bench.learn(2, &["free"], 60, 5), None);
+        assert_eq!(bench.learn(3, &["free"], 60, 5), Some(65));
+        let words = bench.0.judge_all(6 * SECOND, &mut |name| name == "later");
+        assert!(words.contains(&Word::Unknown(key(3))), "what is a rule's name by now");
+        bench.0.leave(1, 77, 3000 * SECOND);
+        bench.0.join(1, 77, 3001 * SECOND);
+        assert_eq!(bench.learn(2, &["free"], 60, 3002), None);
+        assert_eq!(bench.learn(2, &["free"], 60, 3661), Some(3721), "an hour after its answer");
+    }
+
+    #[test]
+    fn what_a_cgroup_had_to_distrust_it_distrusts_when_it_comes_back() {
+        let mut bench = Bench::default();
+        bench.0.distrust(1, LASTING, 0);
+        bench.0.leave(1, 77, SECOND);
+        bench.0.join(1, 77, 2 * SECOND);
+        assert_eq!(bench.learn(1, &["free"], 60, 3899), None);
+        assert_eq!(bench.learn(1, &["free"], 60, 3900), Some(3960));
+    }
+
+    #[test]
+    fn more_than_can_be_kept_of_cgroups_that_left_is_distrusted() {
+        let mut bench = Bench::default();
+        for cgroup in 1..=2 {
+            for number in 0..=u32::try_from(KNOWN_ADDRESSES / 2).unwrap() {
+                let key = HintKey { address: Address([9, 9, 9, number]), ..key(0) };
+                bench.0.learn(key, &["free".into()], Duration::from_mins(1), 0, &mut ruled);
+            }
+            bench.0.leave(1, cgroup, 0);
+        }
+        bench.0.join(1, 2, SECOND);
+        assert_eq!(bench.learn(1, &["free"], 60, 3899), None);
+        assert_eq!(bench.learn(1, &["free"], 60, 3900), Some(3960));
     }
 }
