@@ -56,15 +56,6 @@ pub const KNOWN: &[Known] = &[
         what: &["origin: 2 connections instead of 1 connections"],
     },
     Known {
-        id: "h2-held-block",
-        case: "h2-continuation-in-parts",
-        layers: ANY,
-        tiers: LOOKED_INTO,
-        what: &[
-            "origin: silence instead of 16009 bytes \"\\x00>\\x80\\x01\\x01\\x00\\x00\\x00\\x03\\x00\\x07:method\\x03GET\\x00\\x07:scheme\\x05https\\x00\\n:…\"",
-        ],
-    },
-    Known {
         id: "h2-introduction",
         case: "h2-client-that-waits-for-settings",
         layers: CLEAR,

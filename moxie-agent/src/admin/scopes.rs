@@ -52,8 +52,7 @@ struct NewScope {
     #[schema(nullable = false, default = "rules")]
     mode: Option<Mode>,
     /// With mode `inspect`: regexes of the hosts whose TLS is ended, so that what is said is on record; each is held against the whole
-    /// host, with its port where that is not the scheme's own.
-    #[schema(nullable = false)]
+    /// host, with its port where that is not the scheme's own. Absent, null or empty with every other mode.
     inspect: Option<Vec<String>>,
     /// Whether UDP to port 443 is refused, so that clients of HTTP/3 fall back to TCP; absent or null: as the configuration says.
     refuse_quic: Option<bool>,
