@@ -20,7 +20,7 @@ use crate::golden::{Cell, Extent, judge, misjudged};
 use crate::play::{Presence, play};
 use crate::script::Side;
 use crate::secret::{self, Roots};
-use crate::stage::{Judged, Stage, Tier, until};
+use crate::stage::{Addresses, Judged, Stage, Tier, until};
 use crate::transcript::{Event, Transcript, What};
 
 /// A stand-in whose address the origins are on; every one has a port of its own.
@@ -31,6 +31,7 @@ struct Kernel<'lab> {
     lab: &'lab Lab,
     agent: &'lab Agent<'lab>,
     roots: Roots,
+    addresses: Addresses,
     authority: String,
     inside: Mutex<Sockets>,
     outside: Mutex<Sockets>,
@@ -38,7 +39,7 @@ struct Kernel<'lab> {
 
 impl Stage for Kernel<'_> {
     fn listen(&self) -> TcpListener {
-        self.lab.listen(HOST).unwrap()
+        self.addresses.fresh(|| self.lab.listen(HOST).unwrap())
     }
 
     fn server(&self, domain: &str, alpn: &[&str]) -> Arc<ServerConfig> {
@@ -90,7 +91,7 @@ fn the_core_is_the_same_at_every_tier() -> Result<()> {
 fn at_every_tier(lab: &Lab, agent: &Agent<'_>, roots: Roots) -> Result<Vec<String>> {
     let authority = agent.rest().get("/api/v1/ca.pem")?.body;
     let (inside, outside) = (Mutex::new(lab.sockets(Place::Inside)?), Mutex::new(lab.sockets(Place::Outside)?));
-    let stage = Kernel { lab, agent, roots, authority, inside, outside };
+    let stage = Kernel { lab, agent, roots, addresses: Addresses::default(), authority, inside, outside };
     let cases = cases::core();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut found = BTreeMap::new();

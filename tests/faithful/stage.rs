@@ -1,6 +1,6 @@
 //! Where a script is played: directly, or with a whole agent of this process between the two ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -56,7 +56,7 @@ impl Tier {
 
 /// Where conversations are played.
 pub trait Stage: Send + Sync {
-    /// An address for an origin.
+    /// An address for an origin, which none had before.
     fn listen(&self) -> TcpListener;
 
     /// What the origin's side of TLS is set up with.
@@ -70,6 +70,25 @@ pub trait Stage: Send + Sync {
 
     /// What became of the one connection to `destination`, once it is on record; none where nobody records.
     fn verdict(&self, tier: Tier, destination: SocketAddr) -> impl Future<Output = Option<Judged>> + Send;
+}
+
+/// Addresses that origins have had. No two have the same: records are told apart by it, and an agent remembers what it learned there.
+#[derive(Debug, Default)]
+pub struct Addresses(Mutex<HashSet<SocketAddr>>);
+
+impl Addresses {
+    /// A listener whose address nobody had.
+    pub fn fresh(&self, listen: impl Fn() -> TcpListener) -> TcpListener {
+        // Those passed over stay open meanwhile, so that none of them is offered twice.
+        let mut passed_over = Vec::new();
+        loop {
+            let listener = listen();
+            if self.0.lock().unwrap().insert(listener.local_addr().unwrap()) {
+                return listener;
+            }
+            passed_over.push(listener);
+        }
+    }
 }
 
 /// A verdict, and why.
@@ -178,6 +197,7 @@ impl Agent {
 /// Loopback, with an agent for every tier that has one.
 pub struct Loopback {
     roots: Roots,
+    addresses: Addresses,
     /// As [`Tier::Passed`], [`Tier::Interpreted`] and [`Tier::Fired`].
     agents: [Agent; 3],
 }
@@ -194,7 +214,7 @@ impl Loopback {
             Agent::start(&file, std::slice::from_ref(&named)).await,
             Agent::start(&file, fired).await,
         ];
-        Self { roots, agents }
+        Self { roots, addresses: Addresses::default(), agents }
     }
 
     fn agent(&self, tier: Tier) -> Option<&Agent> {
@@ -209,7 +229,7 @@ impl Loopback {
 
 impl Stage for Loopback {
     fn listen(&self) -> TcpListener {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
+        self.addresses.fresh(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
     }
 
     fn server(&self, domain: &str, alpn: &[&str]) -> Arc<ServerConfig> {
