@@ -43,6 +43,12 @@ pub(crate) struct Options {
     /// Which benchmarks
     #[arg(default_value = "all")]
     what: What,
+    /// Only the row with this id, such as P10
+    #[arg(long)]
+    row: Option<String>,
+    /// How long each run takes, in seconds
+    #[arg(long)]
+    seconds: Option<f64>,
     /// Runs of each target, taken in turn
     #[arg(long)]
     repeats: Option<usize>,
@@ -75,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// As `cargo xtask test` does it.
 pub(crate) fn smoke() -> Result<()> {
-    run(&Options { what: What::All, repeats: Some(1), quick: true, filter: None })
+    run(&Options { what: What::All, row: None, seconds: None, repeats: Some(1), quick: true, filter: None })
 }
 
 /// What connect() costs, with the agent beside the program or another one.
@@ -102,6 +108,12 @@ fn side_by_side(options: &Options) -> Result<std::path::PathBuf> {
     bench.arg("--peers").arg(command::root()?.join("bench/peers"));
     bench.arg("--programs").arg(programs.root).arg("--venv").arg(programs.venv);
     bench.arg("--json").arg(home.join(format!("{name}.json")));
+    if let Some(row) = &options.row {
+        bench.args(["--row", row]);
+    }
+    if let Some(seconds) = options.seconds {
+        bench.arg("--seconds").arg(seconds.to_string());
+    }
     if let Some(repeats) = options.repeats {
         bench.arg("--repeats").arg(repeats.to_string());
     }

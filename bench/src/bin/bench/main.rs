@@ -54,6 +54,12 @@ pub(crate) struct Options {
     /// Which scenarios
     #[arg(default_value = "all")]
     what: What,
+    /// Only the row with this id, such as P10
+    #[arg(long)]
+    row: Option<String>,
+    /// How long each run takes, in seconds
+    #[arg(long)]
+    seconds: Option<f64>,
     /// Runs of each target, taken in turn
     #[arg(long)]
     repeats: Option<usize>,
@@ -89,7 +95,7 @@ impl Options {
     }
 
     pub(crate) fn seconds(&self) -> f64 {
-        if self.quick { 0.25 } else { 0.8 }
+        self.seconds.unwrap_or(if self.quick { 0.25 } else { 0.8 })
     }
 
     pub(crate) fn warm_up(&self) -> f64 {
@@ -154,6 +160,7 @@ fn scenarios(options: &Options, rows: &mut Vec<Row>) -> Result<()> {
     let wanted: Vec<_> = work::SCENARIOS
         .iter()
         .filter(|scenario| options.wants(scenario.what))
+        .filter(|scenario| options.row.as_deref().is_none_or(|row| row == scenario.id))
         .filter(|scenario| !options.quick || work::QUICK.contains(&scenario.id))
         .collect();
     if wanted.is_empty() {
