@@ -1,6 +1,7 @@
 //! What happened: the newest exchanges and connections, in memory, bounded by bytes.
 //!
-//! The API reads here and never waits for the store; the store's [`Writer`] is told of each record behind the data path.
+//! The API reads here and never waits for the store; the store's [`Writer`] is told of each record behind the data path. That only
+//! lets go of a record: it is filed, counted and told to readers soon afterwards, and before anybody looks.
 //!
 //! A record is kept when its exchange or connection has ended, and listings go by that order, the last ended first. (Ids sort by
 //! the beginning.) The cursor is the id of the last record of a page. New records come in before the first page and old ones
@@ -8,6 +9,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixture;
+mod intake;
 mod page;
 mod ring;
 mod writer;
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 use utoipa::ToSchema;
 
+use self::intake::{Intake, Then};
 use self::ring::Ring;
 use self::writer::Queue;
 pub use self::writer::Writer;
@@ -27,6 +30,7 @@ use crate::events::{Events, Kind};
 use crate::rules::RuleId;
 use crate::scope::Caller;
 use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
 
 /// Protocol on a connection, as far as it was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -310,9 +314,12 @@ pub struct Page<T> {
 /// The newest records, bounded by bytes.
 #[derive(Debug)]
 pub struct Journal {
+    /// What is not filed yet.
+    intake: Intake,
     exchanges: Ring<Exchange>,
     connections: Ring<Connection>,
     events: Events,
+    metrics: Arc<Metrics>,
     /// What waits for the store; set by the one writer.
     queue: OnceLock<Arc<Queue>>,
     /// Who has the records too, or instead; set when another agent takes over.
@@ -355,13 +362,15 @@ pub enum Record {
 }
 
 impl Journal {
-    /// An empty journal that keeps about `bytes` of each kind of record and tells `events` of each new one.
+    /// An empty journal that keeps about `bytes` of each kind of record, tells `events` of each new one and counts it in `metrics`.
     #[must_use]
-    pub fn new(bytes: usize, events: Events) -> Self {
+    pub fn new(bytes: usize, events: Events, metrics: Arc<Metrics>) -> Self {
         Self {
+            intake: Intake::default(),
             exchanges: Ring::new(bytes),
             connections: Ring::new(bytes),
             events,
+            metrics,
             queue: OnceLock::new(),
             follower: ArcSwapOption::empty(),
         }
@@ -372,6 +381,7 @@ impl Journal {
     /// # Errors
     /// The store could not be read; the journal is as usable as before.
     pub async fn preload(&self, store: &dyn Store) -> Result<(), StoreError> {
+        self.settle();
         for exchange in store.newest_exchanges(self.exchanges.bound()).await? {
             self.exchanges.push_oldest(Arc::new(exchange));
         }
@@ -384,6 +394,7 @@ impl Journal {
     /// Tells each record that comes from now on to the channel too, until it closes; before that, those that are not with the store
     /// yet.
     pub fn follow(&self, records: UnboundedSender<Told>, keeps: Keeps) {
+        self.settle();
         let waiting = self.queue.get().filter(|_| keeps == Keeps::Teller).map(|queue| queue.waiting());
         for record in waiting.into_iter().flatten() {
             let record = match record {
@@ -398,6 +409,7 @@ impl Journal {
 
     /// The follower's channel ends.
     pub fn leave_follower(&self) {
+        self.settle();
         self.follower.store(None);
     }
 
@@ -427,41 +439,66 @@ impl Journal {
 
     /// Keeps an exchange.
     pub fn exchange(&self, record: Exchange) {
-        self.events.send(Kind::Exchange, &record);
-        let is_kept = self.is_told(|| Record::Exchange(Box::new(record.clone())));
-        let record = Arc::new(record);
-        if let (false, Some(queue)) = (is_kept, self.queue.get()) {
-            queue.push(writer::Record::Exchange(record.clone()));
-        }
-        self.exchanges.push(record);
+        self.take_in(writer::Record::Exchange(Arc::new(record)));
     }
 
     /// Keeps a connection.
     pub fn connection(&self, record: Connection) {
-        self.events.send(Kind::Connection, &record);
-        let is_kept = self.is_told(|| Record::Connection(Box::new(record.clone())));
-        let record = Arc::new(record);
-        if let (false, Some(queue)) = (is_kept, self.queue.get()) {
-            queue.push(writer::Record::Connection(record.clone()));
+        self.take_in(writer::Record::Connection(Arc::new(record)));
+    }
+
+    fn take_in(&self, record: writer::Record) {
+        if self.intake.push(record) == Then::File {
+            self.settle();
         }
-        self.connections.push(record);
+    }
+
+    /// Files what the data path has let go of until now. Whoever reads here need not call it; it is for what depends on records and
+    /// is read elsewhere.
+    pub fn settle(&self) {
+        self.intake.drain(|record| self.file(record));
+    }
+
+    fn file(&self, record: writer::Record) {
+        let is_kept = match &record {
+            writer::Record::Exchange(exchange) => {
+                self.metrics.exchange(exchange);
+                self.events.send(Kind::Exchange, &**exchange);
+                self.is_told(|| Record::Exchange(Box::new(Exchange::clone(exchange))))
+            }
+            writer::Record::Connection(connection) => {
+                self.metrics.connection(connection);
+                self.events.send(Kind::Connection, &**connection);
+                self.is_told(|| Record::Connection(Box::new(Connection::clone(connection))))
+            }
+        };
+        if let (false, Some(queue)) = (is_kept, self.queue.get()) {
+            queue.push(record.clone());
+        }
+        match record {
+            writer::Record::Exchange(exchange) => self.exchanges.push(exchange),
+            writer::Record::Connection(connection) => self.connections.push(connection),
+        }
     }
 
     /// Exchanges, newest first.
     #[must_use]
     pub fn exchanges(&self, filter: &Filter) -> Page<Exchange> {
+        self.settle();
         page::read(&self.exchanges, filter)
     }
 
     /// Connections, newest first.
     #[must_use]
     pub fn connections(&self, filter: &Filter) -> Page<Connection> {
+        self.settle();
         page::read(&self.connections, filter)
     }
 
     /// One exchange.
     #[must_use]
     pub fn find_exchange(&self, id: &str) -> Option<Exchange> {
+        self.settle();
         self.exchanges.find(id).as_deref().cloned()
     }
 }

@@ -33,4 +33,5 @@ pub mod switchboard;
 pub mod telemetry;
 pub mod tls;
 pub mod ui;
+pub mod unused;
 pub mod upstream;

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::counts::Dirty;
+use self::counts::{Dirty, Haste};
 use self::files::Files;
 use self::shelf::Shelf;
 use self::succession::Order;
@@ -229,7 +229,8 @@ impl RuleBook {
 
     /// Tells the writer behind the data path that `rule` has fired.
     pub fn fired(&self, rule: &Rule) {
-        self.book.dirty.mark(&rule.id);
+        let haste = if rule.tally.is_limited() { Haste::AtOnce } else { Haste::Soon };
+        self.book.dirty.mark(&rule.id, haste);
     }
 
     /// Writes what is still to be written (counts). Called when the agent ends.

@@ -109,6 +109,12 @@ impl Tally {
         Self { remaining: AtomicI64::new(mock_count), ..Self::default() }
     }
 
+    /// Whether it is counted here how often the rule may fire.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.remaining.load(Ordering::Relaxed) >= 0
+    }
+
     /// Takes one firing; `None` if none is left.
     fn take(&self, now: Timestamp) -> Option<Taken> {
         if self.remaining.load(Ordering::Acquire) == 0 {

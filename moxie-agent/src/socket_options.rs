@@ -1,17 +1,19 @@
 //! Options of the sockets that carry a service's bytes, the same on both sides. The service's own cannot be seen from outside.
 
-use socket2::SockRef;
-use tokio::net::TcpStream;
+use std::os::fd::AsFd;
 
-/// Prepares a socket to be one half of somebody else's connection.
+use socket2::SockRef;
+
+/// Prepares a socket to be one half of somebody else's connection, or a listener whose connections are to be: they inherit all of
+/// this.
 ///
 /// - `TCP_NODELAY`: whoever sent the bytes has decided already when they go.
 /// - `SO_KEEPALIVE`, with the times of the socket's namespace (`net.ipv4.tcp_keepalive_*`, two hours and more unless changed): a peer
 ///   that is gone for good holds no socket for good. No `TCP_USER_TIMEOUT`: it would also end a connection whose reader pauses for
 ///   longer, which directly goes on; bytes that nobody acknowledges are given up after `net.ipv4.tcp_retries2` anyway.
 /// - `SO_OOBINLINE`: an urgent byte is passed on in its place, as a byte like any other, instead of being lost.
-pub fn carry(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
+pub fn carry(socket: &impl AsFd) {
+    let socket = SockRef::from(socket);
     // Only a socket that is already dead refuses; reading from it will tell.
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_keepalive(true);

@@ -135,14 +135,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn put_scope(&self, scope: &StoredScope) -> Result<(), StoreError>;
     /// Removes a scope; false if there was none.
     async fn delete_scope(&self, id: &str) -> Result<bool, StoreError>;
-    /// Appends records, then drops the oldest of each kind beyond `keep_bytes`, all or none. A record that is there already is skipped.
+    /// Appends records, then drops the oldest of each kind beyond about `keep_bytes`, all or none.
     async fn append(
         &self,
         exchanges: &[Arc<Exchange>],
         connections: &[Arc<Connection>],
         keep_bytes: u64,
     ) -> Result<(), StoreError>;
-    /// The newest exchanges, newest first, at most `bytes` of JSON. A row that does not read back is logged and left out.
+    /// The newest exchanges, newest first, each once however often it was appended, at most `bytes` of JSON. What does not read back
+    /// is logged and left out.
     async fn newest_exchanges(&self, bytes: u64) -> Result<Vec<Exchange>, StoreError>;
     /// The newest connections, as [`Store::newest_exchanges`].
     async fn newest_connections(&self, bytes: u64) -> Result<Vec<Connection>, StoreError>;

@@ -61,6 +61,7 @@ async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
 )]
 async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    state.journal.settle();
     state.metrics.store_up(state.rules.trouble().is_none());
     state.metrics.known_addresses(state.scopes.known_addresses());
     ([(CONTENT_TYPE, OPENMETRICS)], state.metrics.render(&state.divert.counters()))

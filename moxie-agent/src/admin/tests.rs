@@ -107,7 +107,8 @@ async fn agent_with(store: Arc<dyn Store>) -> Agent {
     let (events, clock) = (Events::default(), Clock::system());
     let rules = RuleBook::open(Arc::clone(&store), clock.clone(), events.clone(), 1).await;
     let divert: Arc<dyn Divert> = Arc::new(Paper(AtomicBool::new(true)));
-    let journal = Arc::new(Journal::new(1 << 20, events.clone()));
+    let metrics: Arc<Metrics> = Arc::default();
+    let journal = Arc::new(Journal::new(1 << 20, events.clone(), Arc::clone(&metrics)));
     let scopes = Arc::new(Scopes::new(Arc::clone(&divert)));
     let (ready, drain) = (Arc::new(AtomicBool::new(true)), Drain::new());
     let learned: Arc<Learned> = Arc::default();
@@ -117,7 +118,7 @@ async fn agent_with(store: Arc<dyn Store>) -> Agent {
         rules: Arc::clone(&rules),
         scopes: Arc::clone(&scopes),
         journal: Arc::clone(&journal),
-        metrics: Arc::new(Metrics::default()),
+        metrics,
         learned: Arc::clone(&learned),
         load: Arc::clone(&load),
         events,

@@ -68,11 +68,11 @@ impl Ground {
         let authority = Arc::new(Authority::open(&state.authority()).map_err(AppError::Authority)?);
         let store = store::open_or_down(store).await.map_err(AppError::Store)?;
         let bytes = room_for_records(config);
-        let journal = Arc::new(Journal::new(bytes, events.clone()));
+        let journal = Arc::new(Journal::new(bytes, events.clone(), Arc::clone(&metrics)));
         if let Err(error) = journal.preload(&*store).await {
             tracing::warn!("earlier records cannot be listed: {}", Chain(&error));
         }
-        let writer = journal.writer(Arc::clone(&store), bytes as u64, Arc::clone(&metrics));
+        let writer = journal.writer(Arc::clone(&store), bytes as u64);
         Ok(Self { store, journal, writer, authority, metrics, events })
     }
 }

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Flags};
 use crate::divert::{Via, Way};
 use crate::handover::Predecessor;
-use crate::{paths, telemetry};
+use crate::{paths, telemetry, unused};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -70,6 +70,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
         supervisor::ready();
     }
     let watchdog = supervisor::feed_watchdog();
+    unused::unload_code();
+    unused::free_heap();
     let (app, handed) = serve(app, &mut ends).await;
     drop(watchdog);
     let ending = async {

@@ -71,6 +71,7 @@ async fn follow(mut listeners: UnboundedReceiver<Listening>, pulse: Arc<Pulse>, 
 fn start(listening: Listening, pulse: &Arc<Pulse>, cx: &Arc<Context>) -> io::Result<()> {
     let listener = StdListener::from(listening.socket);
     listener.set_nonblocking(true)?;
+    socket_options::carry(&listener);
     let listener = TcpListener::from_std(listener)?;
     let served = Served { listener, namespace: listening.namespace, closing: listening.closing };
     cx.drain.spawn(accept_loop(served, pulse.join(), Arc::clone(cx)));
@@ -145,7 +146,6 @@ fn beat(cx: &Context) {
 }
 
 fn admit(stream: TcpStream, served: &Served, cx: &Arc<Context>) {
-    socket_options::carry(&stream);
     let admitted = cx.load.admit();
     let log = ConnectionLog::open(cx);
     let conn = super::connection(Accepted { stream, namespace: Arc::clone(&served.namespace), log }, Arc::clone(cx));

@@ -10,6 +10,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::descriptors;
 use crate::telemetry::Metrics;
+use crate::unused;
 use memory::Memory;
 
 pub use memory::least_limit as memory_limit;
@@ -20,6 +21,8 @@ const DESCRIPTORS_EACH: u64 = 3;
 const ROOM: u64 = 10;
 /// Share of the memory, percent, from which on nothing is taken any more, whatever has been sent.
 const BRIM: u64 = 95;
+/// Fewer connections leave nothing that is worth the work.
+const MANY: u64 = 256;
 /// A connection among so many has the load looked at, beside each beat.
 const LOOK_EVERY: u64 = 64;
 /// Looks after which the descriptors that are open beside connections are counted anew.
@@ -98,6 +101,8 @@ impl fmt::Display for Shedding {
 pub struct Load {
     bounds: Bounds,
     open: Arc<AtomicU64>,
+    /// The most that were open since free memory was last given back.
+    most_open: AtomicU64,
     /// Connections that there are descriptors for.
     descriptors_for: AtomicU64,
     looks: AtomicU64,
@@ -123,6 +128,7 @@ impl Load {
         Self {
             bounds,
             open: Arc::default(),
+            most_open: AtomicU64::new(0),
             descriptors_for: AtomicU64::new(u64::MAX),
             looks: AtomicU64::new(0),
             memory: Mutex::new(Memory::new(bounds.memory)),
@@ -174,6 +180,9 @@ impl Load {
 
     fn find(&self) -> Option<Shedding> {
         let open = self.open.load(Ordering::Relaxed);
+        if self.have_many_ended(open) {
+            unused::free_heap();
+        }
         if self.looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(COUNT_EVERY) {
             self.count_descriptors(open);
         }
@@ -191,6 +200,16 @@ impl Load {
         // Whoever looks at the same time sees what was found last.
         let Ok(mut memory) = self.memory.try_lock() else { return before };
         memory.look().map(|(used, limit)| Shedding::Memory { used, limit })
+    }
+
+    /// Whether so many connections have ended that what they had is worth giving back.
+    fn have_many_ended(&self, open: u64) -> bool {
+        let most = self.most_open.fetch_max(open, Ordering::Relaxed).max(open);
+        let have_ended = most >= MANY && open <= most / 4;
+        if have_ended {
+            self.most_open.store(open, Ordering::Relaxed);
+        }
+        have_ended
     }
 
     /// Nine tenths of what the descriptor limit allows beside what else is open.
@@ -235,6 +254,13 @@ mod tests {
         connections.extend([load.admit(), load.admit()]);
         load.look();
         assert_eq!(load.shedding(), None, "19 open");
+    }
+
+    #[test]
+    fn memory_is_given_back_once_when_many_have_ended() {
+        let load = load(u64::MAX);
+        let seen = [255, 0, 300, 76, 75, 74, 20, 0].map(|open| load.have_many_ended(open));
+        assert_eq!(seen, [false, false, false, false, true, false, false, false]);
     }
 
     #[test]

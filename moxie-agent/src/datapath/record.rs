@@ -19,7 +19,6 @@ use crate::journal::{
 use crate::rules::Rule;
 use crate::scope::registry::OpenConnection;
 use crate::scope::{Caller, Scopes};
-use crate::telemetry::Metrics;
 
 /// The record of one connection while it lives.
 #[derive(Debug)]
@@ -29,7 +28,6 @@ pub struct ConnectionLog {
     bytes: Arc<Bytes>,
     notes: Mutex<Notes>,
     journal: Arc<Journal>,
-    metrics: Arc<Metrics>,
 }
 
 /// What the stages have found out so far.
@@ -68,7 +66,6 @@ impl ConnectionLog {
             bytes: Arc::default(),
             notes: Mutex::new(notes),
             journal: Arc::clone(&cx.journal),
-            metrics: Arc::clone(&cx.metrics),
         })
     }
 
@@ -97,10 +94,10 @@ impl ConnectionLog {
     }
 
     /// Notes stage 2.
-    pub fn located(&self, origin: &Origin, caller: Caller, scopes: &Scopes) {
+    pub fn located(&self, origin: &Origin, caller: Arc<Caller>, scopes: &Scopes) {
         let mut notes = self.notes();
         notes.open = Some(scopes.connection_opened(caller.scope.as_ref()));
-        notes.caller = Arc::new(caller);
+        notes.caller = caller;
         notes.original_dst = origin.is_found().then(|| origin.destination.to_string());
         notes.server_name = origin.asked.as_ref().map(|asked| asked.host.clone());
     }
@@ -163,7 +160,6 @@ impl Drop for ConnectionLog {
             bytes_down: self.bytes.down.load(Ordering::Relaxed),
             duration_ms: millis(self.opened),
         };
-        self.metrics.connection(&record);
         self.journal.connection(record);
         // The scope counts the connection as open until its record can be read.
         notes.open = None;
@@ -185,7 +181,6 @@ pub struct ExchangeLog {
     record: Exchange,
     finished: bool,
     journal: Arc<Journal>,
-    metrics: Arc<Metrics>,
 }
 
 impl ExchangeLog {
@@ -215,13 +210,7 @@ impl ExchangeLog {
             response_bytes: 0,
             error: None,
         };
-        Self {
-            began: Instant::now(),
-            record,
-            finished: false,
-            journal: Arc::clone(&connection.journal),
-            metrics: Arc::clone(&connection.metrics),
-        }
+        Self { began: Instant::now(), record, finished: false, journal: Arc::clone(&connection.journal) }
     }
 
     /// Notes the rule that fired and what it makes of the exchange.
@@ -287,7 +276,6 @@ impl Drop for ExchangeLog {
         }
         self.record.duration_ms = millis(self.began);
         let record = self.take();
-        self.metrics.exchange(&record);
         self.journal.exchange(record);
     }
 }

@@ -1,14 +1,17 @@
 //! Records of one kind in the order in which they ended, bounded by bytes: the oldest leave first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
 use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{Connection, Exchange};
 use crate::scope::Caller;
 
 /// What a place in the ring costs beside the record: its entry, its index entry and the allocator's share.
-const PLACE: usize = 128;
+const PLACE: usize = 64;
 /// How many records are handed out under one lock.
 const CHUNK: usize = 256;
 
@@ -28,7 +31,7 @@ impl Kept for Exchange {
     fn size(&self) -> usize {
         let rule = self.rule_id.as_ref().map_or(0, |rule| rule.0.len());
         let texts = self.connection_id.len() + self.method.len() + self.url.len() + rule;
-        size_of::<Self>() + PLACE + 2 * self.id.len() + texts + caller_size(&self.caller)
+        size_of::<Self>() + PLACE + self.id.len() + texts + caller_size(&self.caller)
     }
 }
 
@@ -39,7 +42,7 @@ impl Kept for Connection {
 
     fn size(&self) -> usize {
         let texts = text_size(self.original_dst.as_ref()) + text_size(self.server_name.as_ref());
-        size_of::<Self>() + PLACE + 2 * self.id.len() + texts + caller_size(&self.caller)
+        size_of::<Self>() + PLACE + self.id.len() + texts + caller_size(&self.caller)
     }
 }
 
@@ -67,12 +70,15 @@ struct State<T> {
     /// Place of the front record. Places have no gaps, so a record's index is its place less this one.
     first: i64,
     records: VecDeque<Arc<T>>,
-    places: HashMap<String, i64>,
+    /// The places by id, which only the records themselves hold.
+    places: HashTable<i64>,
+    hashes: DefaultHashBuilder,
 }
 
 impl<T: Kept> Ring<T> {
     pub(super) fn new(bound: usize) -> Self {
-        let state = State { bytes: 0, first: 0, records: VecDeque::new(), places: HashMap::new() };
+        let (records, places) = (VecDeque::new(), HashTable::new());
+        let state = State { bytes: 0, first: 0, records, places, hashes: DefaultHashBuilder::default() };
         Self { bound, state: Mutex::new(state) }
     }
 
@@ -84,9 +90,11 @@ impl<T: Kept> Ring<T> {
     /// Adds the newest record, and lets the oldest go beyond the bound. An id that is here already stays what it is.
     pub(super) fn push(&self, record: Arc<T>) {
         let mut state = self.lock();
-        let place = state.end();
-        if state.add(&record, place) {
+        if state.place_of(record.id()).is_none() {
+            state.bytes += record.size();
             state.records.push_back(record);
+            let place = state.end() - 1;
+            state.enter(place);
             while state.bytes > self.bound && state.drop_oldest() {}
         }
     }
@@ -94,17 +102,19 @@ impl<T: Kept> Ring<T> {
     /// Adds a record that is older than every other, if there is room for it.
     pub(super) fn push_oldest(&self, record: Arc<T>) {
         let mut state = self.lock();
-        let place = state.first - 1;
-        if state.bytes + record.size() <= self.bound && state.add(&record, place) {
-            state.first = place;
+        if state.bytes + record.size() <= self.bound && state.place_of(record.id()).is_none() {
+            state.bytes += record.size();
             state.records.push_front(record);
+            state.first -= 1;
+            let place = state.first;
+            state.enter(place);
         }
     }
 
     /// The record with this id.
     pub(super) fn find(&self, id: &str) -> Option<Arc<T>> {
         let state = self.lock();
-        state.at(*state.places.get(id)?)
+        state.at(state.place_of(id)?)
     }
 
     /// The place after the newest record; for a cursor, the place of the record it names.
@@ -113,7 +123,7 @@ impl<T: Kept> Ring<T> {
         let state = self.lock();
         match cursor {
             None => Some(state.end()),
-            Some(id) => state.places.get(id).copied(),
+            Some(id) => state.place_of(id),
         }
     }
 
@@ -136,25 +146,33 @@ impl<T: Kept> State<T> {
     }
 
     fn at(&self, place: i64) -> Option<Arc<T>> {
-        let index = usize::try_from(place.checked_sub(self.first)?).ok()?;
-        self.records.get(index).cloned()
+        get(&self.records, self.first, place).cloned()
     }
 
-    /// Enters a record into the index and the sum; false if its id is there already.
-    fn add(&mut self, record: &Arc<T>, place: i64) -> bool {
-        if self.places.contains_key(record.id()) {
-            return false;
-        }
-        self.places.insert(record.id().to_owned(), place);
-        self.bytes += record.size();
-        true
+    fn place_of(&self, id: &str) -> Option<i64> {
+        let is_it = |place: &i64| get(&self.records, self.first, *place).is_some_and(|record| record.id() == id);
+        self.places.find(self.hashes.hash_one(id), is_it).copied()
+    }
+
+    /// Enters the record at `place` into the index.
+    fn enter(&mut self, place: i64) {
+        let Self { first, records, places, hashes, .. } = self;
+        let hash = |place: &i64| get(records, *first, *place).map_or(0, |record| hashes.hash_one(record.id()));
+        places.insert_unique(hash(&place), place, hash);
     }
 
     fn drop_oldest(&mut self) -> bool {
-        let Some(oldest) = self.records.pop_front() else { return false };
-        self.places.remove(oldest.id());
+        let (place, Some(oldest)) = (self.first, self.records.front()) else { return false };
+        if let Ok(entry) = self.places.find_entry(self.hashes.hash_one(oldest.id()), |entry| *entry == place) {
+            entry.remove();
+        }
         self.bytes -= oldest.size();
+        self.records.pop_front();
         self.first += 1;
         true
     }
+}
+
+fn get<T>(records: &VecDeque<Arc<T>>, first: i64, place: i64) -> Option<&Arc<T>> {
+    records.get(usize::try_from(place.checked_sub(first)?).ok()?)
 }

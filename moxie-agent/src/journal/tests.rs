@@ -8,10 +8,9 @@ use serde_json::json;
 use super::fixture::{connection, exchange};
 use super::*;
 use crate::store::faulty::Faulty;
-use crate::telemetry::Metrics;
 
-fn journal(bytes: usize) -> Journal {
-    Journal::new(bytes, Events::default())
+fn journal(bytes: usize) -> Arc<Journal> {
+    Arc::new(Journal::new(bytes, Events::default(), Arc::default()))
 }
 
 fn ids(page: &Page<Exchange>) -> Vec<&str> {
@@ -173,9 +172,10 @@ fn every_given_filter_must_hold() {
 async fn events_tell_of_each_record() {
     let events = Events::default();
     let mut heard = events.subscribe();
-    let journal = Journal::new(1 << 20, events);
+    let journal = Journal::new(1 << 20, events, Arc::default());
     journal.exchange(exchange("e"));
     journal.connection(connection("c"));
+    journal.settle();
     let (first, second) = (heard.try_recv().unwrap(), heard.try_recv().unwrap());
     assert_eq!((first.kind, &first.data), (Kind::Exchange, &json!(exchange("e"))));
     assert_eq!((second.kind, &second.data), (Kind::Connection, &json!(connection("c"))));
@@ -212,8 +212,8 @@ async fn stored(store: &dyn Store, count: usize) -> Vec<String> {
 #[tokio::test]
 async fn records_reach_the_store_and_wait_while_it_is_down() {
     let store = Faulty::new().await;
-    let (journal, metrics) = (journal(1 << 20), Arc::new(Metrics::default()));
-    let writer = journal.writer(store.clone(), u64::MAX, metrics.clone());
+    let journal = journal(1 << 20);
+    let writer = journal.writer(store.clone(), u64::MAX);
     journal.exchange(exchange("1"));
     assert_eq!(stored(store.as_ref(), 1).await, ["1"]);
 
@@ -230,15 +230,15 @@ async fn records_reach_the_store_and_wait_while_it_is_down() {
     writer.flush().await;
     assert_eq!(store.newest_exchanges(u64::MAX).await.unwrap().len(), 4);
     assert_eq!(store.newest_connections(u64::MAX).await.unwrap().len(), 1);
-    assert!(metrics.render(&[]).contains("moxie_records_dropped_total 0\n"));
+    assert!(journal.metrics.render(&[]).contains("moxie_records_dropped_total 0\n"));
 }
 
 #[tokio::test]
 async fn the_oldest_are_dropped_and_counted_when_the_store_stays_down() {
     let store = Faulty::new().await;
     store.fail(true);
-    let (journal, metrics) = (journal(1 << 10), Arc::new(Metrics::default()));
-    let writer = journal.writer(store.clone(), u64::MAX, metrics.clone());
+    let journal = journal(1 << 10);
+    let writer = journal.writer(store.clone(), u64::MAX);
     for id in 0..12 {
         journal.exchange(Exchange { url: "u".repeat(1 << 20), ..exchange(&id.to_string()) });
     }
@@ -247,14 +247,14 @@ async fn the_oldest_are_dropped_and_counted_when_the_store_stays_down() {
     writer.flush().await;
     let kept: Vec<_> = store.newest_exchanges(u64::MAX).await.unwrap().into_iter().map(|record| record.id).collect();
     assert_eq!(kept, ["11", "10", "9", "8", "7", "6", "5"], "a little under 8 MiB of them");
-    assert!(metrics.render(&[]).contains("moxie_records_dropped_total 5\n"));
+    assert!(journal.metrics.render(&[]).contains("moxie_records_dropped_total 5\n"));
 }
 
 #[tokio::test]
 async fn the_writer_ends_when_it_is_dropped() {
     let store = Faulty::new().await;
     let journal = journal(1 << 20);
-    drop(journal.writer(store.clone(), u64::MAX, Arc::new(Metrics::default())));
+    drop(journal.writer(store.clone(), u64::MAX));
     let ended = async {
         // The task and the journal's queue share nothing but the queue: only this test holds the store now.
         while Arc::strong_count(&store) > 1 {

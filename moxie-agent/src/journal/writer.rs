@@ -19,6 +19,8 @@ const WAITING: usize = 8 << 20;
 const BATCH: usize = 1000;
 /// How long records are gathered, so that a busy second costs tens of transactions and not thousands.
 const GATHER: Duration = Duration::from_millis(50);
+/// How long a record may wait to be filed; whoever reads does not wait.
+const FILE: Duration = Duration::from_millis(10);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// A store that works again is written to within this time.
 const LAST_RETRY: Duration = Duration::from_secs(3);
@@ -110,11 +112,12 @@ impl Waiting {
     }
 }
 
-/// The task that writes records to the store. It ends when this is dropped.
+/// The tasks that file records and write them to the store. They end when this is dropped.
 #[derive(Debug)]
 pub struct Writer {
+    journal: Arc<Journal>,
     sink: Arc<Sink>,
-    _task: AbortOnDropHandle<()>,
+    _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 #[derive(Debug)]
@@ -130,18 +133,20 @@ impl Journal {
     /// Starts to write each record that comes from now on to `store`, which keeps about `keep_bytes` of each kind.
     /// A journal has one writer.
     #[must_use]
-    pub fn writer(&self, store: Arc<dyn Store>, keep_bytes: u64, metrics: Arc<Metrics>) -> Writer {
+    pub fn writer(self: &Arc<Self>, store: Arc<dyn Store>, keep_bytes: u64) -> Writer {
+        let metrics = Arc::clone(&self.metrics);
         let fresh = || Arc::new(Queue { waiting: Mutex::default(), arrived: Notify::new(), metrics });
         let queue = self.queue.get_or_init(fresh).clone();
         let sink = Arc::new(Sink { queue, store, keep_bytes, writing: tokio::sync::Mutex::new(()) });
-        let task = AbortOnDropHandle::new(tokio::spawn(run(sink.clone())));
-        Writer { sink, _task: task }
+        let tasks = [tokio::spawn(run(sink.clone())), tokio::spawn(file(Arc::clone(self)))];
+        Writer { journal: Arc::clone(self), sink, _tasks: tasks.map(AbortOnDropHandle::new) }
     }
 }
 
 impl Writer {
     /// Writes what waits now. Called when the agent ends; what the store does not take is lost and logged.
     pub async fn flush(&self) {
+        self.journal.settle();
         loop {
             match self.sink.write_batch().await {
                 Ok(0) => return,
@@ -149,6 +154,15 @@ impl Writer {
                 Err(error) => return tracing::warn!("the last records are lost: {}", Chain(&error)),
             }
         }
+    }
+}
+
+/// Files what comes, many at once.
+async fn file(journal: Arc<Journal>) {
+    loop {
+        journal.intake.arrived().await;
+        tokio::time::sleep(FILE).await;
+        journal.settle();
     }
 }
 

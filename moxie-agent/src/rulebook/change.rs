@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use super::counts::Haste;
 use super::files::Files;
 use super::shelf::Shelf;
 use super::{Book, BookError, Saved, counts, etag_matches};
@@ -294,7 +295,7 @@ impl Book {
         if let Err(error) = self.store_draft(draft).await {
             // Counts are written until the store takes them, so `trouble` tells of this failure, and of its end.
             if let Some(any) = self.shelf.load().rules.first() {
-                self.dirty.mark(&any.id);
+                self.dirty.mark(&any.id, Haste::AtOnce);
             }
             return Err(error);
         }
@@ -305,7 +306,7 @@ impl Book {
         for (Saved { rule, .. }, hits) in draft.saved.iter().zip(drafted) {
             if let Some(old) = before.find(&rule.id) {
                 carry_over(&old.tally, &rule.tally, hits);
-                self.dirty.mark(&rule.id);
+                self.dirty.mark(&rule.id, Haste::AtOnce);
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Counts on their way to the store: firing marks a rule, a task writes what is marked at once and again until it is written.
+//! Counts on their way to the store: firing marks a rule, a task writes what is marked and again until it is written. What a limit
+//! has left is written at once, so that an agent that is killed grants nothing twice.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -13,6 +14,8 @@ use crate::chain::Chain;
 use crate::rules::{RuleId, Tally};
 use crate::store::{Counts, StoreError};
 
+/// How long the hits of a rule without a limit gather: only people read them.
+const GATHER: Duration = Duration::from_millis(100);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// A store that works again is written to within this time.
 const LAST_RETRY: Duration = Duration::from_secs(3);
@@ -22,16 +25,40 @@ const LAST_RETRY: Duration = Duration::from_secs(3);
 pub(super) struct Dirty {
     rules: Mutex<HashSet<RuleId>>,
     marked: Notify,
+    hurried: Notify,
+}
+
+/// How soon a count has to be with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// At once.
+    AtOnce,
+    /// With others that come meanwhile.
+    Soon,
 }
 
 impl Dirty {
     /// Marks a rule after it was counted. Called on the data path: a short lock, and no allocation if it is marked already.
-    pub(super) fn mark(&self, id: &RuleId) {
+    pub(super) fn mark(&self, id: &RuleId, haste: Haste) {
         let mut rules = self.lock();
-        if !rules.contains(id) {
-            rules.insert(id.clone());
-            drop(rules);
-            self.marked.notify_one();
+        let is_new = !rules.contains(id) && rules.insert(id.clone());
+        drop(rules);
+        match haste {
+            Haste::AtOnce => self.hurried.notify_one(),
+            Haste::Soon if is_new => self.marked.notify_one(),
+            Haste::Soon => {}
+        }
+    }
+
+    /// Waits until marked rules are to be written.
+    async fn due(&self) {
+        let gathered = async {
+            self.marked.notified().await;
+            tokio::time::sleep(GATHER).await;
+        };
+        tokio::select! {
+            () = self.hurried.notified() => {}
+            () = gathered => {}
         }
     }
 
@@ -47,7 +74,7 @@ impl Dirty {
 /// The task. While one write is under way further firings gather for the next, so that the store sets the pace.
 pub(super) async fn keep_written(book: Arc<Book>) {
     loop {
-        book.dirty.marked.notified().await;
+        book.dirty.due().await;
         let mut retry = FIRST_RETRY;
         while book.write_counts().await.is_err() {
             tokio::time::sleep(retry).await;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::counts::Haste;
 use super::{Book, RuleBook};
 use crate::rules::set::Hit;
 use crate::rules::{Count, Rule, RuleId, Status, Taken};
@@ -44,7 +45,7 @@ impl RuleBook {
         self.each(counts, |rule, count| rule.tally.take_back(count));
         self.book.changed();
         self.book.elsewhere.store(None);
-        counts.iter().for_each(|count| self.book.dirty.mark(&count.rule));
+        counts.iter().for_each(|count| self.book.dirty.mark(&count.rule, Haste::AtOnce));
     }
 
     /// Goes on from an earlier agent's counts. Rules that there are no longer are passed over.
@@ -99,7 +100,7 @@ impl RuleBook {
         match self.find(id).filter(can_fire).and_then(|rule| rule.tally.take_for_another()) {
             None => false,
             Some(Taken::Here) => {
-                self.book.dirty.mark(id);
+                self.book.dirty.mark(id, Haste::AtOnce);
                 true
             }
             Some(Taken::Elsewhere) => self.book.ask(id).await == Some(true),
@@ -110,7 +111,7 @@ impl RuleBook {
     pub fn fired_by_another(&self, rule: &RuleId, hits: u64, last_hit_ms: i64) {
         if let Some(found) = self.find(rule) {
             found.tally.add(hits, last_hit_ms);
-            self.book.dirty.mark(rule);
+            self.book.dirty.mark(rule, Haste::AtOnce);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A scope may match any number of cgroups, now or later. What should be on path is compared with what is at every change, once a
 //! second, and as soon as a cgroup appears (`watch.rs`).
 
+mod callers;
 mod entry;
 mod handover;
 mod reconcile;
@@ -29,7 +30,8 @@ use super::spec::{Label, Mode, ScopeId, ScopeSpec, Target};
 use super::view::Scope;
 use super::{Caller, lock, systemd};
 use crate::divert::{Divert, DivertError, Origin};
-use entry::Entry;
+use callers::Callers;
+use entry::{Entry, Surroundings};
 pub use handover::HandedTree;
 use table::Table;
 
@@ -102,6 +104,7 @@ pub struct Scopes {
     scale: Scale,
     /// By cgroup id, which the kernel does not use twice.
     paths: Cache<u64, Arc<PathBuf>>,
+    callers: Callers,
     pub(super) guests: OnceLock<Guests>,
     hierarchy: OnceLock<Hierarchy>,
     /// Wakes whoever calls [`Scopes::refresh`] once a second before the second is over.
@@ -131,6 +134,7 @@ impl Scopes {
             changing: Mutex::new(()),
             scale: Scale::default(),
             paths: Cache::new(KNOWN_PATHS),
+            callers: Callers::default(),
             guests: OnceLock::new(),
             hierarchy: OnceLock::new(),
             nudge: Notify::new(),
@@ -202,12 +206,16 @@ impl Scopes {
 
     /// Who made the connection that `origin` tells of.
     #[must_use]
-    pub fn caller(&self, origin: &Origin) -> Caller {
+    pub fn caller(&self, origin: &Origin) -> Arc<Caller> {
+        let (table, around) = (self.table.load_full(), self.surroundings());
+        self.callers.caller(origin, &table, &around.known, || self.make_out(origin, &table, &around))
+    }
+
+    fn make_out(&self, origin: &Origin, table: &Table, around: &Surroundings) -> Caller {
         let path = origin.cgroup_id.and_then(|id| self.path_of(id)).or_else(|| path_of_guest(origin));
         let path = path.as_ref().map(|path| path.as_path());
-        let container = path.and_then(|path| self.surroundings().container(path));
+        let container = path.and_then(|path| around.container(path));
         let container = container.as_deref();
-        let table = self.table.load();
         let scope = path.and_then(|path| table.owner_of(path));
         Caller {
             inspect: scope.as_ref().and_then(|id| table.entry(id)?.inspect(container)),

@@ -160,6 +160,7 @@ async fn events_are_told_as_they_happen_and_end_with_the_agent() {
     let mut told = String::new();
     agent.ask("PUT", "/api/v1/divert", Some(json!({"enabled": false}))).await;
     agent.journal.exchange(super::ui::exchange(429));
+    agent.journal.settle();
     let reading = async {
         while !told.contains("event: exchange") || !told.ends_with("\n\n") {
             told.push_str(std::str::from_utf8(&stream.next().await.unwrap().unwrap()).unwrap());

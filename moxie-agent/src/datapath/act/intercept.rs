@@ -55,13 +55,13 @@ async fn clear(conn: Sniffed, version: Version, cx: &Arc<Context>) -> Result<(),
 async fn tls(mut conn: Sniffed, hello: &ClientHello, cx: &Arc<Context>) -> Result<(), Error> {
     let name = decide::server_name(hello, &conn.origin);
     let Ok(server_name) = ServerName::try_from(name.clone()) else {
-        return passthrough::relay(conn, Reason::MintFailed, cx).await;
+        return passthrough::relay(Box::new(conn), Reason::MintFailed, cx).await;
     };
     let target =
         TlsTarget { address: conn.origin.destination, name: server_name.clone(), alpn: http_protocols(&hello.alpn) };
     let probed = cx.upstream.probe(&target, &conn.origin, conn.dialled.take()).await;
     let alpn = match probed.finding {
-        Finding::Unusable => return passthrough::relay(conn, Reason::UpstreamUntrusted, cx).await,
+        Finding::Unusable => return passthrough::relay(Box::new(conn), Reason::UpstreamUntrusted, cx).await,
         Finding::Verified(chosen) => chosen,
         Finding::Unreachable => safest(&target.alpn),
     };
@@ -69,7 +69,7 @@ async fn tls(mut conn: Sniffed, hello: &ClientHello, cx: &Arc<Context>) -> Resul
         Ok(leaf) => leaf,
         Err(error) => {
             tracing::warn!(name, error = %Chain(&*error), "no certificate could be minted");
-            return passthrough::relay(conn, Reason::MintFailed, cx).await;
+            return passthrough::relay(Box::new(conn), Reason::MintFailed, cx).await;
         }
     };
     end_tls(conn, Introduced { name, target, alpn, ready: probed.ready }, leaf, cx).await

@@ -1,7 +1,9 @@
 //! Who speaks on a connection that is looked into: what every exchange on it goes by, whichever version of HTTP it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::time::Instant;
 
 use crate::datapath::Context;
 use crate::datapath::learned::Client;
@@ -29,6 +31,9 @@ pub struct Party {
     /// What it told an explicit proxy.
     pub(in crate::datapath) told_proxy: Option<Asked>,
     asked: AtomicBool,
+    began: Instant,
+    /// The second, since it began, in which a rule has last answered it; the first one is 1.
+    answered: AtomicU64,
 }
 
 impl Party {
@@ -41,7 +46,9 @@ impl Party {
         client: Client,
         cx: &Arc<Context>,
     ) -> Self {
-        Self { cx: Arc::clone(cx), scheme, caller: log.caller(), log, client, told_proxy, asked: false.into() }
+        let (cx, caller) = (Arc::clone(cx), log.caller());
+        let (began, answered) = (Instant::now(), AtomicU64::new(0));
+        Self { cx, scheme, caller, log, client, told_proxy, asked: false.into(), began, answered }
     }
 
     /// Called with each request: a client that asks trusts us.
@@ -81,7 +88,7 @@ impl Party {
             }
         };
         self.cx.rules.fired(&hit.rule);
-        self.cx.learned.answered.insert(self.client.clone());
+        self.learn_answer();
         let outcome = match hit.action {
             // Asked for, so it is a fault and not an error: the client is reset without an answer.
             Action::Respond { status, .. } if status.is_informational() => Outcome::Faulted,
@@ -93,6 +100,14 @@ impl Party {
         };
         log.fired(&hit.rule, outcome);
         Some(hit)
+    }
+
+    /// It is looked into for minutes, so once a second is often enough.
+    fn learn_answer(&self) {
+        let second = self.began.elapsed().as_secs() + 1;
+        if self.answered.swap(second, Ordering::Relaxed) != second {
+            self.cx.learned.answered.insert(self.client.clone());
+        }
     }
 
     fn first(&self, request: &set::Request<'_>) -> Option<Hit> {

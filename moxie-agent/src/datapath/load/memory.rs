@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::unused;
+
 /// Shares of the limit, percent: at the first there is too much, until there is less than the second.
 const FULL: u64 = 80;
 const ROOMY: u64 = 70;
@@ -60,7 +62,7 @@ impl Memory {
         let used = self.used(share(limit, ROOMY));
         self.judge(used, limit);
         if self.is_full && is_due {
-            give_back();
+            unused::free_heap();
         }
         self.is_full.then_some((used, limit))
     }
@@ -189,17 +191,6 @@ fn held() -> u64 {
     let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kibibytes = anonymous.and_then(|text| text.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     kibibytes.unwrap_or(0) * 1024
-}
-
-/// Gives free memory back to the kernel: the allocator keeps what the connections of a busy time have freed.
-fn give_back() {
-    #[cfg(target_env = "gnu")]
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn_blocking(|| {
-            // SAFETY: malloc_trim takes a number and has no other precondition; it locks what it works on.
-            unsafe { libc::malloc_trim(0) }
-        });
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One direction between two sockets: from what arrives on one to what the other takes.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem::{MaybeUninit, take};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::pipe::{Pipe, Pipes};
+use super::pipe::{self, Pipe, Pipes};
 
 /// Most bytes that a direction keeps in memory when they cannot be written yet, and that it copies at once.
 pub const MOST_HELD: usize = 16 * 1024;
@@ -52,6 +52,8 @@ pub(super) struct Direction {
     stage: Stage,
     /// Bytes that have come without a gap.
     streak: usize,
+    /// Whether a pipe has just taken less than it could, so that there is hardly more.
+    is_drained: bool,
     /// Whether bytes may wait that the runtime has told of already.
     is_untold: bool,
 }
@@ -120,7 +122,7 @@ impl Direction {
         while !matches!(self.held, Held::Nothing) {
             ready!(way.to.poll_write_ready(cx))?;
             match way.to.try_io(Interest::WRITABLE, || self.write_held(way)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 written => written?,
             }
         }
@@ -133,7 +135,9 @@ impl Direction {
                 ready!(way.from.poll_read_ready(cx)).map_err(Broken::From)?;
             }
             match self.read(way) {
-                Err(Broken::From(error)) if error.kind() == io::ErrorKind::WouldBlock => self.is_untold = false,
+                Err(Broken::From(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    (self.is_untold, self.is_drained) = (false, false);
+                }
                 read => return Poll::Ready(read),
             }
         }
@@ -165,10 +169,13 @@ impl Direction {
     /// Takes what waits, writes what the other side takes at once, and holds the rest. Nothing is held before.
     fn read(&mut self, way: &Way<'_>) -> Result<(), Broken> {
         let mut buffer = [MaybeUninit::uninit(); MOST_HELD];
-        let mut pipe = if self.streak >= BULK { way.pipes.borrow() } else { None };
+        // To copy nothing costs one call; a pipe that finds nothing cannot tell that from urgent bytes, and costs two.
+        let mut pipe = if self.streak >= BULK && !self.is_drained { way.pipes.borrow() } else { None };
         let (inlet, space) = (pipe.as_mut(), &mut buffer);
-        let look = move || way.take(inlet, space);
-        let taken = if self.is_untold { look() } else { told(way.from, look) };
+        let mut look = Some(move || way.take(inlet, space));
+        let taken = told(way.from, || look.take().map_or_else(|| Err(ErrorKind::WouldBlock.into()), |look| look()));
+        // Of these bytes the runtime has told already, and may not know of them any more.
+        let taken = look.filter(|_| self.is_untold).map_or(taken, |look| look());
         match taken.map_err(Broken::From) {
             Ok(Taken::Piped(moved)) => self.piped(moved, pipe, way),
             copied => {
@@ -185,7 +192,17 @@ impl Direction {
             return Ok(());
         }
         way.count.read(bytes.len());
-        self.streak = if bytes.len() == MOST_HELD { self.streak.saturating_add(MOST_HELD) } else { 0 };
+        let is_full = bytes.len() == MOST_HELD;
+        if is_full {
+            self.streak = self.streak.saturating_add(MOST_HELD);
+        } else {
+            // That was all; of more the runtime tells.
+            self.is_untold = false;
+            if !self.is_drained {
+                self.streak = 0;
+            }
+        }
+        self.is_drained = false;
         let written = unless_it_blocks(way.write(bytes)).map_err(Broken::To)?;
         let rest = bytes.get(written..).unwrap_or_default();
         if !rest.is_empty() {
@@ -201,6 +218,7 @@ impl Direction {
         if moved < WORTH_A_PIPE {
             self.streak = 0;
         }
+        self.is_drained = moved < pipe::SIZE;
         way.count.read(moved);
         self.held = pipe.map_or(Held::Nothing, Held::Piped);
         unless_it_blocks(self.write_held(way)).map_err(Broken::To)
@@ -212,7 +230,7 @@ impl Way<'_> {
     fn take<'b>(&self, pipe: Option<&mut Pipe>, buffer: &'b mut [MaybeUninit<u8>; MOST_HELD]) -> io::Result<Taken<'b>> {
         // What does not pass through a pipe, such as urgent bytes, looks to it as if there were nothing.
         match pipe.map(|pipe| pipe.fill(self.from)) {
-            Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => return Err(error),
             Some(Ok(moved)) => return Ok(Taken::Piped(moved)),
             Some(Err(_)) | None => {}
         }
@@ -249,7 +267,7 @@ fn told<'b>(from: &TcpStream, look: impl FnOnce() -> io::Result<Taken<'b>>) -> i
     let taken = from.try_io(Interest::READABLE, || match look()? {
         Taken::Copied(bytes) if (1..MOST_HELD).contains(&bytes.len()) => {
             last = Some(bytes);
-            Err(io::ErrorKind::WouldBlock.into())
+            Err(ErrorKind::WouldBlock.into())
         }
         taken => Ok(taken),
     });
@@ -258,7 +276,7 @@ fn told<'b>(from: &TcpStream, look: impl FnOnce() -> io::Result<Taken<'b>>) -> i
 
 fn unless_it_blocks<T: Default>(written: io::Result<T>) -> io::Result<T> {
     match written {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(T::default()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(T::default()),
         written => written,
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 /// Most bytes that are moved into a pipe at once, and the size that is asked for; the kernel may give less.
-const SIZE: usize = 256 * 1024;
+pub(super) const SIZE: usize = 256 * 1024;
 /// Pipes at once, at most: with bytes in each, 128 MiB of the kernel's memory.
 const MOST: usize = 512;
 /// Empty pipes kept for the next who wants one.

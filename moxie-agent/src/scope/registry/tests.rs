@@ -237,7 +237,7 @@ fn a_caller_outside_every_scope_has_none() {
     let (here, there) = (bench.below("here.service"), bench.below("here.service-too"));
     bench.add(&here, Mode::Rules).unwrap();
     let caller = bench.scopes.caller(&origin(&there, u32::MAX));
-    assert_eq!(caller, Caller { pid: Some(u32::MAX), ..Caller::default() });
+    assert_eq!(*caller, Caller { pid: Some(u32::MAX), ..Caller::default() });
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn a_slice_has_all_of_its_units() {
     let scope = bench.add_unit(&name);
     assert_eq!(bench.attached(), [slice]);
     let caller = bench.scopes.caller(&origin(&unit, 1));
-    assert_eq!((caller.scope, caller.unit.as_deref()), (Some(scope.id), Some("a.service")));
+    assert_eq!((&caller.scope, caller.unit.as_deref()), (&Some(scope.id), Some("a.service")));
 }
 
 #[test]
@@ -427,8 +427,8 @@ fn containers_are_matched_by_name_id_and_label_as_they_become_known() {
     assert_eq!(shown.container.unwrap().name, shop.name);
     assert_eq!(shown.rules.as_deref(), Some(&["slow".to_owned()][..]));
     let caller = bench.scopes.caller(&origin(&shop_cgroup, 1));
-    assert_eq!((caller.container, caller.container_id), (shop.name, Some(shop.id.clone())));
-    assert_eq!((caller.image.as_deref(), caller.scope), (Some("shop:1"), Some(by_name.id.clone())));
+    assert_eq!((&caller.container, &caller.container_id), (&shop.name, &Some(shop.id.clone())));
+    assert_eq!((caller.image.as_deref(), &caller.scope), (Some("shop:1"), &Some(by_name.id.clone())));
     assert_eq!(caller.rules.as_deref(), Some(&["slow".to_owned()][..]));
 
     let configured = bench.scopes.list().remove(0);

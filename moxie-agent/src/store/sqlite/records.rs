@@ -1,23 +1,28 @@
-//! Records as rows of SQLite: appended, trimmed from the oldest end, read back from the newest.
+//! Records as rows of SQLite, each row a page of them: appended, trimmed from the oldest end, read back from the newest.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection};
 
 use crate::journal::{Connection, Exchange};
 
-/// Records that one statement adds: several times as fast as one for each.
-const AT_ONCE: usize = 64;
+/// Bytes of a page at most: a row for each record costs ten times as much.
+const PAGE: usize = 64 * 1024;
+/// Pages that what is kept has at least, since the oldest go by whole pages.
+const PAGES: usize = 16;
 
 /// A kind of record and the statements of its table.
 pub(super) trait Kept: Serialize + DeserializeOwned {
-    /// Also the name of its table.
+    /// Its name in the table of sums.
     const KIND: &'static str;
-    const SUM: &'static str;
+    const TABLE: &'static str;
+    const INSERT: &'static str;
     const OLDEST: &'static str;
     const TRIM: &'static str;
     const NEWEST: &'static str;
@@ -26,10 +31,11 @@ pub(super) trait Kept: Serialize + DeserializeOwned {
 
 impl Kept for Exchange {
     const KIND: &'static str = "exchanges";
-    const SUM: &'static str = "SELECT coalesce(sum(size), 0) FROM exchanges";
-    const OLDEST: &'static str = "SELECT seq, size FROM exchanges ORDER BY seq";
-    const TRIM: &'static str = "DELETE FROM exchanges WHERE seq <= ?";
-    const NEWEST: &'static str = "SELECT id, size, record FROM exchanges ORDER BY seq DESC";
+    const TABLE: &'static str = "exchange_pages";
+    const INSERT: &'static str = "INSERT INTO exchange_pages (size, records) VALUES (?, ?)";
+    const OLDEST: &'static str = "SELECT seq, size FROM exchange_pages ORDER BY seq";
+    const TRIM: &'static str = "DELETE FROM exchange_pages WHERE seq <= ?";
+    const NEWEST: &'static str = "SELECT seq, records FROM exchange_pages ORDER BY seq DESC";
 
     fn id(&self) -> &str {
         &self.id
@@ -38,10 +44,11 @@ impl Kept for Exchange {
 
 impl Kept for Connection {
     const KIND: &'static str = "connections";
-    const SUM: &'static str = "SELECT coalesce(sum(size), 0) FROM connections";
-    const OLDEST: &'static str = "SELECT seq, size FROM connections ORDER BY seq";
-    const TRIM: &'static str = "DELETE FROM connections WHERE seq <= ?";
-    const NEWEST: &'static str = "SELECT id, size, record FROM connections ORDER BY seq DESC";
+    const TABLE: &'static str = "connection_pages";
+    const INSERT: &'static str = "INSERT INTO connection_pages (size, records) VALUES (?, ?)";
+    const OLDEST: &'static str = "SELECT seq, size FROM connection_pages ORDER BY seq";
+    const TRIM: &'static str = "DELETE FROM connection_pages WHERE seq <= ?";
+    const NEWEST: &'static str = "SELECT seq, records FROM connection_pages ORDER BY seq DESC";
 
     fn id(&self) -> &str {
         &self.id
@@ -56,26 +63,17 @@ pub(super) async fn append<T: Kept>(
     if records.is_empty() {
         return Ok(());
     }
+    let keep = i64::try_from(keep_bytes).unwrap_or(i64::MAX);
+    let most = usize::try_from(keep).unwrap_or(usize::MAX) / PAGES;
     let mut bytes: i64 = sqlx::query_scalar("SELECT bytes FROM record_bytes WHERE kind = ?")
         .bind(T::KIND)
         .fetch_one(&mut *connection)
         .await?;
-    let (mut size, mut inserted) = (0_i64, 0);
-    // Two lengths, so that there are two statements to keep prepared.
-    let (chunks, rest) = records.as_chunks::<AT_ONCE>();
-    for chunk in chunks.iter().map(|chunk| &chunk[..]).chain(rest.chunks(1)) {
-        let texts = chunk.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
-        let texts = texts.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-        size = texts.iter().fold(size, |size, text| size.saturating_add(length(text)));
-        inserted += insert(connection, chunk, texts).await?;
+    for page in pages(records, most.min(PAGE)).map_err(|error| sqlx::Error::Encode(Box::new(error)))? {
+        let size = i64::try_from(page.len()).unwrap_or(i64::MAX);
+        bytes = bytes.saturating_add(size);
+        sqlx::query(T::INSERT).bind(size).bind(page).execute(&mut *connection).await?;
     }
-    bytes = if usize::try_from(inserted) == Ok(records.len()) {
-        bytes.saturating_add(size)
-    } else {
-        // Some were there already, as after another agent has written them: rare enough to add up the table.
-        sqlx::query_scalar(T::SUM).fetch_one(&mut *connection).await?
-    };
-    let keep = i64::try_from(keep_bytes).unwrap_or(i64::MAX);
     if bytes > keep {
         bytes -= trim::<T>(connection, bytes - keep).await?;
     }
@@ -87,27 +85,26 @@ pub(super) async fn append<T: Kept>(
     Ok(())
 }
 
-/// Adds records, as texts too, by one statement. Gives how many were not there already.
-async fn insert<T: Kept>(
-    connection: &mut SqliteConnection,
-    records: &[Arc<T>],
-    texts: Vec<String>,
-) -> sqlx::Result<u64> {
-    let rows = vec!["(?, ?, ?)"; texts.len()].join(", ");
-    let kind = T::KIND;
-    let statement = format!("INSERT INTO {kind} (id, size, record) VALUES {rows} ON CONFLICT (id) DO NOTHING");
-    let mut query = sqlx::query(AssertSqlSafe(statement));
-    for (record, text) in records.iter().zip(texts) {
-        query = query.bind(record.id()).bind(length(&text)).bind(text);
+/// The records as JSON arrays of at most so many bytes, unless a single one has more.
+fn pages<T: Serialize>(records: &[Arc<T>], most: usize) -> serde_json::Result<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut page = String::new();
+    for record in records {
+        let text = serde_json::to_string(record)?;
+        // With the comma before it, and the bracket after the last.
+        if !page.is_empty() && page.len() + text.len() + 2 > most {
+            pages.push(std::mem::take(&mut page) + "]");
+        }
+        page.push(if page.is_empty() { '[' } else { ',' });
+        page.push_str(&text);
     }
-    Ok(query.execute(&mut *connection).await?.rows_affected())
+    if !page.is_empty() {
+        pages.push(page + "]");
+    }
+    Ok(pages)
 }
 
-fn length(text: &str) -> i64 {
-    i64::try_from(text.len()).unwrap_or(i64::MAX)
-}
-
-/// Removes the oldest records, at least `excess` bytes of them and not one more than that takes. Gives the bytes removed.
+/// Removes the oldest pages, at least `excess` bytes of them and not one more than that takes. Gives the bytes removed.
 async fn trim<T: Kept>(connection: &mut SqliteConnection, excess: i64) -> sqlx::Result<i64> {
     let (mut last, mut removed) = (None, 0);
     let mut oldest = sqlx::query(T::OLDEST).fetch(&mut *connection);
@@ -124,26 +121,42 @@ async fn trim<T: Kept>(connection: &mut SqliteConnection, excess: i64) -> sqlx::
     Ok(removed)
 }
 
-/// The newest records, newest first, at most `bytes` of them.
+/// The newest records, newest first, each once, at most `bytes` of them.
 pub(super) async fn newest<T: Kept>(pool: &SqlitePool, bytes: u64) -> sqlx::Result<Vec<T>> {
-    let mut left = i64::try_from(bytes).unwrap_or(i64::MAX);
-    let mut records = Vec::new();
+    let mut left = bytes;
+    let (mut records, mut ids) = (Vec::<T>::new(), HashSet::new());
     let mut rows = sqlx::query(T::NEWEST).fetch(pool);
     while let Some(row) = rows.try_next().await? {
-        left -= row.try_get::<i64, _>("size")?;
-        if left < 0 {
-            break;
+        let text: String = row.try_get("records")?;
+        for text in texts::<T>(&text, &row).into_iter().rev() {
+            match left.checked_sub(text.get().len() as u64) {
+                Some(rest) => left = rest,
+                None => return Ok(records),
+            }
+            // One that two agents have written, as one took over from the other, is one.
+            let record = readable::<T>(text, &row).filter(|record| ids.insert(record.id().to_owned()));
+            records.extend(record);
         }
-        records.extend(readable(&row));
     }
     Ok(records)
 }
 
-fn readable<T: Kept>(row: &SqliteRow) -> Option<T> {
-    let record = serde_json::from_str(row.try_get("record").ok()?).ok();
+fn texts<'a, T: Kept>(page: &'a str, row: &SqliteRow) -> Vec<&'a RawValue> {
+    serde_json::from_str(page).unwrap_or_else(|_| {
+        unreadable::<T>(row);
+        Vec::new()
+    })
+}
+
+fn readable<T: Kept>(text: &RawValue, row: &SqliteRow) -> Option<T> {
+    let record = serde_json::from_str(text.get()).ok();
     if record.is_none() {
-        let id: String = row.try_get("id").unwrap_or_default();
-        tracing::error!("the store holds a row in {} that does not read back: {id}; it is left out", T::KIND);
+        unreadable::<T>(row);
     }
     record
+}
+
+fn unreadable<T: Kept>(row: &SqliteRow) {
+    let seq: i64 = row.try_get("seq").unwrap_or_default();
+    tracing::error!("the store holds a row in {} that does not read back: {seq}; it is left out", T::TABLE);
 }

@@ -95,7 +95,8 @@ async fn a_row_that_does_not_read_back_is_named_and_kept() {
     for spoil in [
         "UPDATE rules SET spec = '{' WHERE id = 'bad'",
         "UPDATE rules SET created_ms = 9223372036854775807 WHERE id = 'late'",
-        "UPDATE exchanges SET record = '{}' WHERE id = 'e1'",
+        "UPDATE exchange_pages SET records = replace(records, '\"id\":\"e1\"', '\"id\":1')",
+        "INSERT INTO exchange_pages (size, records) VALUES (1, '[{')",
         "INSERT INTO scopes (id, spec, created_ms) VALUES ('bad', '{', 0)",
     ] {
         sqlx::query(spoil).execute(&store.pool).await.unwrap();
@@ -110,6 +111,28 @@ async fn a_row_that_does_not_read_back_is_named_and_kept() {
     assert_eq!(store.scopes().await.unwrap(), []);
     let kept = sqlx::query("SELECT count(*) FROM rules").fetch_one(&store.pool).await.unwrap();
     assert_eq!(kept.get::<i64, _>(0), 3);
+}
+
+#[tokio::test]
+async fn records_of_before_there_were_pages_are_kept() {
+    let (_directory, place) = in_directory();
+    make_private(path(&place)).unwrap();
+    let pool = pool_options().connect_with(connect_options(&place)).await.unwrap();
+    MIGRATIONS.run_to(3, &pool).await.unwrap();
+    for id in ["e1", "e2"] {
+        let text = serde_json::to_string(&exchange(id)).unwrap();
+        let insert = sqlx::query("INSERT INTO exchanges (id, size, record) VALUES (?, ?, ?)");
+        insert.bind(id).bind(text.len() as i64).bind(text).execute(&pool).await.unwrap();
+    }
+    pool.close().await;
+
+    let store = Sqlite::open(&place).await.unwrap();
+    let ids = async || store.newest_exchanges(u64::MAX).await.unwrap().into_iter().map(|record| record.id);
+    assert!(ids().await.eq(["e2", "e1"]));
+    store.append(&[Arc::new(exchange("e3")), Arc::new(exchange("e4"))], &[], u64::MAX).await.unwrap();
+    assert!(ids().await.eq(["e4", "e3", "e2", "e1"]));
+    let listed = sqlx::query("SELECT id FROM exchanges ORDER BY id").fetch_all(&store.pool).await.unwrap();
+    assert!(listed.iter().map(|row| row.get::<String, _>(0)).eq(["e1", "e2", "e3", "e4"]), "one by one, as a view");
 }
 
 #[tokio::test]
