@@ -35,7 +35,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
-    AddressLists, Attachment, Divert, DivertError, HINTS_OFF, Known, Listening, Names, Origin, PortSet, Share, Terms,
+    AddressLists, Attachment, Divert, DivertError, HINTS_OFF, Known, Listening, Names, Origin, PortSet, Share,
+    Sightings, Terms,
 };
 use crate::chain::Chain;
 use crate::namespace::Namespace;
@@ -354,6 +355,16 @@ impl Divert for Ebpf {
 
     fn forget_names(&self) -> Result<(), DivertError> {
         self.hints.as_ref().map_or(Ok(()), |hints| hints.forget_judgements())
+    }
+
+    fn sightings(&self) -> Sightings {
+        let namespaces = self.sets.tags().into_iter().map(|(namespace, tag)| (tag.index(), namespace)).collect();
+        self.hints.as_ref().map(|hints| hints.sightings(&namespaces)).unwrap_or_default()
+    }
+
+    fn receive_sightings(&self, sightings: Sightings) -> Result<(), DivertError> {
+        let tags = self.sets.tags().into_iter().map(|(namespace, tag)| (namespace, tag.index())).collect();
+        self.hints.as_ref().map_or(Ok(()), |hints| hints.receive(sightings, &tags))
     }
 
     fn retire(&self) {

@@ -4,13 +4,15 @@
 //! doubt an address is not. What the kernel half and this have to agree on is in `moxie-common/src/hints.rs`.
 
 mod answer;
+mod handover;
 mod table;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
 use aya::Ebpf as Object;
@@ -25,6 +27,7 @@ use super::control::{Controls, monotonic_ns};
 use super::{load, lock};
 use crate::divert::{DivertError, Names as Judge};
 use answer::Reading;
+use handover::Ask;
 use table::{LASTING, Names, PASSING, Table, Word};
 
 /// Milliseconds from one look whether an answer has been lost to the next.
@@ -43,6 +46,7 @@ const HEAD: usize = size_of::<Answer>() - ANSWER_BYTES;
 #[derive(Debug)]
 pub(super) struct Hints {
     shared: Arc<Shared>,
+    asks: mpsc::Sender<Ask>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -65,7 +69,8 @@ struct Shared {
 struct State {
     table: Table,
     names: Names,
-    places: Vec<u32>,
+    /// Those that have hints, with the ids of their cgroups.
+    places: BTreeMap<u32, u64>,
     last_place: u32,
     hints: HashMap<MapData, HintKey, Hint>,
     questions: HashMap<MapData, QuestionKey, u64>,
@@ -91,7 +96,7 @@ impl Hints {
         let state = State {
             table: Table::default(),
             names: Names::default(),
-            places: Vec::new(),
+            places: BTreeMap::new(),
             last_place: 0,
             hints: load::take_map(object, names::HINTS)?,
             questions: load::take_map(object, names::QUESTIONS)?,
@@ -101,11 +106,12 @@ impl Hints {
             waits: Waits::default(),
         };
         let shared = Arc::new(Shared::new(state, controls, &ring).map_err(refused)?);
+        let (asks, asked) = mpsc::channel();
         let thread = thread::Builder::new().name("divert-hints".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.listen(ring)
+            move || shared.listen(ring, &asked)
         });
-        Ok(Self { shared, thread: Mutex::new(Some(thread.map_err(refused)?)) })
+        Ok(Self { shared, asks, thread: Mutex::new(Some(thread.map_err(refused)?)) })
     }
 
     /// From now on names are judged, by `judge`; until then nothing is known.
@@ -131,7 +137,7 @@ impl Hints {
     pub(super) fn place(&self, cgroup: u64) -> Option<HintedPlace> {
         self.shared.judge.get()?;
         let mut state = lock(&self.shared.state);
-        let number = state.take_place()?;
+        let number = state.take_place(cgroup)?;
         // Answers that are still on their way to who had the number before are counted to it, and then it is behind or ahead: the
         // thread sees to that.
         let asked = state.asked.get(&number, 0).unwrap_or(0);
@@ -174,7 +180,7 @@ impl HintedPlace {
 impl Drop for HintedPlace {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
-        state.places.retain(|place| *place != self.number);
+        state.places.remove(&self.number);
         state.waits.forget(self.number);
         let words = state.table.leave(self.number, self.cgroup, monotonic_ns());
         state.say(&words, 0);
@@ -207,7 +213,7 @@ impl Shared {
         let _ = self.waking.write(1);
     }
 
-    fn listen(&self, mut ring: RingBuf<MapData>) {
+    fn listen(&self, mut ring: RingBuf<MapData>, asked: &mpsc::Receiver<Ask>) {
         let mut looked_ns = monotonic_ns();
         while !self.ended.load(Ordering::Acquire) {
             let wait = if lock(&self.state).places.is_empty() { EpollTimeout::NONE } else { LOOK.into() };
@@ -223,6 +229,10 @@ impl Shared {
                 self.judge_all();
             }
             self.hear_all(&mut ring);
+            while let Ok(ask) = asked.try_recv() {
+                // Whoever has asked waits for it.
+                let _ = ask.send(self.hand(&mut ring));
+            }
             // By the clock: where answers come all the time, one may be lost all the same.
             if monotonic_ns().saturating_sub(looked_ns) >= u64::from(LOOK) * 1_000_000 {
                 looked_ns = monotonic_ns();
@@ -263,7 +273,7 @@ impl Shared {
         let Some(heard) = Heard::of(item) else { return };
         let mut state = lock(&self.state);
         let generation = self.generation.load(Ordering::Acquire);
-        if let Some(judge) = self.judge.get().filter(|_| state.places.contains(&heard.place)) {
+        if let Some(judge) = self.judge.get().filter(|_| state.places.contains_key(&heard.place)) {
             // After the generation: judgements that are kept are of the rules that it is of, or of later ones.
             if self.is_stale.load(Ordering::Acquire) {
                 state.names.clear();
@@ -279,14 +289,13 @@ impl Shared {
     /// An answer that the ring had no room for says nothing, and is waited for: what it would have said is not known.
     fn look_for_lost(&self, ring: &mut RingBuf<MapData>) {
         let places = lock(&self.state).places.clone();
-        for place in places {
+        for place in places.into_keys() {
             let waited_for = self.waited_for(place, ring);
             let mut state = lock(&self.state);
             let lost = state.waits.look(place, waited_for);
-            if lost != 0 && state.places.contains(&place) {
+            if lost != 0 && state.places.contains_key(&place) {
                 tracing::debug!(place, lost, "DNS answers were lost");
-                let words = state.table.distrust(place, LASTING, monotonic_ns());
-                state.say(&words, 0);
+                state.doubt(place);
                 let handled = state.handled_of(place).wrapping_add_signed(lost);
                 state.handle(place, handled);
             }
@@ -332,14 +341,14 @@ impl Waits {
 
 impl State {
     /// Round and round, so that a number rests for long.
-    fn take_place(&mut self) -> Option<u32> {
+    fn take_place(&mut self, cgroup: u64) -> Option<u32> {
         let most = u32::try_from(HINTED_PLACES).ok()?;
         let next = |after: u32| if after + 1 < most { after + 1 } else { 1 };
         let number = std::iter::successors(Some(next(self.last_place)), |number| Some(next(*number)))
             .take(HINTED_PLACES)
-            .find(|number| !self.places.contains(number))?;
+            .find(|number| !self.places.contains_key(number))?;
         self.last_place = number;
-        self.places.push(number);
+        self.places.insert(number, cgroup);
         Some(number)
     }
 
@@ -384,6 +393,12 @@ impl State {
                 tracing::debug!(%error, "a DNS hint was not taken");
             }
         }
+    }
+
+    /// An answer was lost: a rule's name may be anywhere.
+    fn doubt(&mut self, place: u32) {
+        let words = self.table.distrust(place, LASTING, monotonic_ns());
+        self.say(&words, 0);
     }
 
     /// Answers that have been looked at.

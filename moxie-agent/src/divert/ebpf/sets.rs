@@ -112,6 +112,13 @@ impl Sets {
         Ok(set)
     }
 
+    /// The tag of each namespace's set.
+    pub(super) fn tags(&self) -> Vec<(NamespaceId, Tag)> {
+        let own = lock(&self.own).clone();
+        let others: Vec<Arc<Set>> = lock(&self.others).values().filter_map(Weak::upgrade).collect();
+        own.iter().chain(&others).map(|set| (set.namespace.id(), set.tag)).collect()
+    }
+
     /// Nothing is diverted to any set from now on, whoever still holds it.
     pub(super) fn close(&self) {
         self.watcher.stop();

@@ -3,8 +3,8 @@
 //! Invariant: an address is known only while each name that was ever seen there, and that a client may remember still, is one that no
 //! rule could name, and so is the address itself. What would have to be forgotten for want of room makes its cgroup's addresses unknown for a while instead.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,27 +35,31 @@ pub(super) struct Table {
 }
 
 /// An address.
-#[derive(Debug, Default)]
-struct Spot {
-    names: Vec<Seen>,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spot {
+    pub(super) names: Vec<Seen>,
     /// Too many names were seen there to be remembered, the last of them until then.
-    crowded_until: u64,
+    pub(super) crowded_until: u64,
     /// As it was last said to be.
-    is_known: bool,
+    pub(super) is_known: bool,
 }
 
-#[derive(Debug)]
-struct Seen {
-    name: Arc<str>,
-    fresh_until: u64,
-    kept_until: u64,
+/// A name.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) name: Arc<str>,
+    /// How long its answer counts.
+    pub(super) fresh_until: u64,
+    /// How long a client may remember it.
+    pub(super) kept_until: u64,
 }
 
 /// What was seen in a cgroup while it had hints; clients in it remember the names all the same.
-#[derive(Debug)]
-struct Left {
-    spots: Vec<(HintKey, Spot)>,
-    distrusted_until: u64,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Left {
+    /// Of the keys the place does not count: it may have another when it has hints again.
+    pub(super) spots: Vec<(HintKey, Spot)>,
+    pub(super) distrusted_until: u64,
 }
 
 /// What is to be said of an address.
@@ -128,6 +132,63 @@ impl Table {
             spot.rest();
             left.spots.push((key, spot));
         }
+        self.keep(cgroup, left, now);
+        words
+    }
+
+    /// A cgroup has hints; what was seen there when it had some before counts.
+    pub(super) fn join(&mut self, place: u32, cgroup: u64, now: u64) {
+        if let Some(left) = self.left.remove(&cgroup) {
+            self.take_in(place, left, now);
+        }
+    }
+
+    /// What was seen in each cgroup, by its id, those that have no hints at present among them. `places`: ids by their numbers.
+    pub(super) fn hand(&self, places: &BTreeMap<u32, u64>) -> Vec<(u64, Left)> {
+        let mut handed = self.left.clone();
+        for (place, until) in &self.distrusted {
+            if let Some(cgroup) = places.get(place) {
+                let left = handed.entry(*cgroup).or_default();
+                left.distrusted_until = left.distrusted_until.max(*until);
+            }
+        }
+        for (key, spot) in &self.spots {
+            if let Some(cgroup) = places.get(&key.place) {
+                handed.entry(*cgroup).or_default().spots.push((*key, spot.clone()));
+            }
+        }
+        handed.into_iter().collect()
+    }
+
+    /// What another agent has seen in a cgroup counts here too, once everything is judged anew. Without a place it is kept for when
+    /// the cgroup has hints.
+    pub(super) fn receive(&mut self, place: Option<u32>, cgroup: u64, mut left: Left, now: u64) {
+        if let Some(place) = place {
+            return self.take_in(place, left, now);
+        }
+        for (_, spot) in &mut left.spots {
+            spot.rest();
+        }
+        if let Some(own) = self.left.remove(&cgroup) {
+            left.spots.extend(own.spots);
+            left.distrusted_until = left.distrusted_until.max(own.distrusted_until);
+        }
+        self.keep(cgroup, left, now);
+    }
+
+    fn take_in(&mut self, place: u32, left: Left, now: u64) {
+        let is_too_much = self.spots.len() + left.spots.len() > KNOWN_ADDRESSES;
+        let until = if is_too_much { now + nanoseconds(LASTING) } else { left.distrusted_until };
+        if until > now {
+            let distrusted = self.distrusted.entry(place).or_default();
+            *distrusted = (*distrusted).max(until);
+        }
+        for (key, spot) in left.spots.into_iter().filter(|_| !is_too_much) {
+            self.spots.entry(HintKey { place, ..key }).or_default().add(spot);
+        }
+    }
+
+    fn keep(&mut self, cgroup: u64, mut left: Left, now: u64) {
         left.spots.retain(|(_, spot)| !spot.is_old(now));
         self.left.retain(|_, left| !left.is_old(now));
         if self.left.values().map(|left| left.spots.len()).sum::<usize>() + left.spots.len() > KNOWN_ADDRESSES {
@@ -135,20 +196,6 @@ impl Table {
         }
         if !left.is_old(now) {
             self.left.insert(cgroup, left);
-        }
-        words
-    }
-
-    /// A cgroup has hints; what was seen there when it had some before counts.
-    pub(super) fn join(&mut self, place: u32, cgroup: u64, now: u64) {
-        let Some(left) = self.left.remove(&cgroup) else { return };
-        if left.distrusted_until > now {
-            self.distrusted.insert(place, left.distrusted_until);
-        }
-        if self.spots.len() + left.spots.len() > KNOWN_ADDRESSES {
-            self.distrusted.insert(place, now + nanoseconds(LASTING));
-        } else {
-            self.spots.extend(left.spots.into_iter().map(|(key, spot)| (HintKey { place, ..key }, spot)));
         }
     }
 
@@ -201,6 +248,20 @@ impl Spot {
             self.names.push(seen);
         } else {
             self.crowded_until = self.crowded_until.max(seen.kept_until);
+        }
+    }
+
+    /// What was seen there by another. Of an answer that both have seen, what it says here counts.
+    fn add(&mut self, other: Self) {
+        self.crowded_until = self.crowded_until.max(other.crowded_until);
+        for seen in other.names {
+            if let Some(own) = self.names.iter_mut().find(|own| own.name == seen.name) {
+                own.kept_until = own.kept_until.max(seen.kept_until);
+            } else if self.names.len() < MOST_NAMES {
+                self.names.push(seen);
+            } else {
+                self.crowded_until = self.crowded_until.max(seen.kept_until);
+            }
         }
     }
 
@@ -261,7 +322,7 @@ fn literal(address: Address) -> String {
     }
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -415,6 +476,77 @@ mod tests {
         bench.0.join(1, 77, 3001 * SECOND);
         assert_eq!(bench.learn(2, &["free"], 60, 3002), None);
         assert_eq!(bench.learn(2, &["free"], 60, 3661), Some(3721), "an hour after its answer");
+    }
+
+    /// What an agent hands over of cgroup 77, which is its place 1.
+    fn handed(from: &Bench) -> Left {
+        let mut all = from.0.hand(&BTreeMap::from([(1, 77)]));
+        assert_eq!(all.len(), 1);
+        let (cgroup, left) = all.remove(0);
+        assert_eq!(cgroup, 77);
+        left
+    }
+
+    /// Whether it is known there, judged anew.
+    fn judged(bench: &mut Bench, place: u32, last: u8, at: u64) -> Option<u64> {
+        let words = bench.0.judge_all(at * SECOND, &mut ruled);
+        words.into_iter().find_map(|word| match word {
+            Word::Known(found, until) if found == HintKey { place, ..key(last) } => Some(until / SECOND),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn what_another_agent_has_seen_counts_as_if_it_had_been_seen_here() {
+        let (mut old, mut new) = (Bench::default(), Bench::default());
+        old.learn(1, &["free"], 60, 0);
+        old.learn(2, &["ruled"], 60, 0);
+        old.learn(3, &["ruled"], 60, 0);
+        // Both have seen these.
+        old.learn(4, &["free"], 60, 1);
+        new.learn(4, &["free"], 20, 2);
+        new.learn(3, &["free"], 60, 2);
+        new.0.receive(Some(1), 77, handed(&old), 3 * SECOND);
+        let mut known = |last| judged(&mut new, 1, last, 4);
+        assert_eq!([known(1), known(2), known(3), known(4)], [Some(60), None, None, Some(22)]);
+        assert_eq!(new.learn(2, &["free"], 60, 5), None);
+        assert_eq!(new.learn(2, &["free"], 60, 3660), Some(3720), "an hour after its answer");
+    }
+
+    #[test]
+    fn what_another_agent_has_seen_waits_for_a_cgroup_without_hints_and_for_another_answer() {
+        let (mut old, mut new) = (Bench::default(), Bench::default());
+        old.learn(1, &["free"], 60, 0);
+        old.learn(2, &["ruled"], 60, 0);
+        old.0.leave(1, 77, 0);
+        let left = old.0.hand(&BTreeMap::new()).remove(0).1;
+        new.learn(2, &["free"], 60, 0);
+        new.learn(3, &["ruled"], 60, 0);
+        new.0.leave(1, 77, 0);
+        new.0.receive(None, 77, left, SECOND);
+        new.0.join(1, 77, 2 * SECOND);
+        assert_eq!([1, 2, 3].map(|last| judged(&mut new, 1, last, 3)), [None; 3]);
+        assert_eq!([1, 2, 3].map(|last| new.learn(last, &["free"], 60, 4)), [Some(64), None, None]);
+    }
+
+    #[test]
+    fn what_another_agent_distrusts_is_distrusted_and_so_is_more_than_there_is_room_for() {
+        let (mut old, mut new) = (Bench::default(), Bench::default());
+        old.0.distrust(1, LASTING, 0);
+        new.0.distrust(5, PASSING, 0);
+        new.0.receive(Some(5), 77, handed(&old), 0);
+        assert_eq!(new.0.distrusted[&5], nanoseconds(LASTING));
+
+        let (mut old, mut new) = (Bench::default(), Bench::default());
+        for number in 0..=KNOWN_ADDRESSES / 2 {
+            let address = Address([9, 9, 9, u32::try_from(number).unwrap()]);
+            let (ours, theirs) = (HintKey { address, ..key(0) }, HintKey { address, place: 2, ..key(0) });
+            old.0.learn(ours, &["free".into()], Duration::from_mins(1), 0, &mut ruled);
+            new.0.learn(theirs, &["free".into()], Duration::from_mins(1), 0, &mut ruled);
+        }
+        new.0.receive(Some(1), 77, handed(&old), SECOND);
+        assert_eq!(new.0.distrusted[&1], SECOND + nanoseconds(LASTING));
+        assert_eq!((judged(&mut new, 1, 1, 2), new.0.known(2, 2 * SECOND)), (None, KNOWN_ADDRESSES / 2 + 1));
     }
 
     #[test]
