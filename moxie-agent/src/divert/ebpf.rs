@@ -56,6 +56,9 @@ use shares::Shares;
 use tags::Tags;
 use watch::Watcher;
 
+/// Why a cgroup has no hints though others have.
+const TOO_MANY: &str = "as many cgroups have DNS hints as can; opt in one cgroup above several, in place of each";
+
 /// What can be chosen about the eBPF way.
 #[derive(Clone, Debug)]
 pub struct EbpfOptions {
@@ -250,7 +253,7 @@ impl Hinted {
         });
         match begun {
             Ok((link, Some(place))) => *self = Self { link: Some(link), place: Some(place), obstacle: None },
-            Ok((_, None)) => self.obstacle = Some("too many cgroups have them".to_owned()),
+            Ok((_, None)) => self.obstacle = Some(TOO_MANY.to_owned()),
             Err(obstacle) => self.obstacle = Some(obstacle),
         }
     }
