@@ -4,6 +4,7 @@ mod addresses;
 mod asked;
 mod choose;
 pub mod ebpf;
+mod loopback;
 pub mod netfilter;
 mod ports;
 pub mod proxy;

@@ -22,7 +22,7 @@ mod shares;
 mod tags;
 mod watch;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -36,7 +36,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
     AddressLists, Attachment, Divert, DivertError, HINTS_OFF, Known, Listening, Names, Origin, PortSet, Share,
-    Sightings, Terms,
+    Sightings, Terms, loopback,
 };
 use crate::chain::Chain;
 use crate::namespace::Namespace;
@@ -329,10 +329,7 @@ impl Divert for Ebpf {
     }
 
     fn listener_addresses(&self) -> Vec<SocketAddr> {
-        let first = self.first_listener_port();
-        listeners::ports(first)
-            .flat_map(|port| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()])
-            .collect()
+        loopback::addresses(self.first_listener_port()).collect()
     }
 
     fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
