@@ -6,6 +6,8 @@ mod choose;
 pub mod ebpf;
 mod loopback;
 pub mod netfilter;
+#[cfg(test)]
+pub(crate) mod paper;
 mod ports;
 pub mod proxy;
 mod sightings;

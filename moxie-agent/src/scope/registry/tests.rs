@@ -1,14 +1,10 @@
 //! Tests of scopes going in and out of force.
 
-use std::net::SocketAddr;
 use std::process::{Child, Command};
 
-use async_trait::async_trait;
-use tokio::net::TcpStream;
-use tokio::sync::mpsc::UnboundedReceiver;
-
 use super::*;
-use crate::divert::{Attachment, Listening, Share, Terms};
+use crate::divert::Share;
+use crate::divert::paper::Paper;
 use crate::namespace::Namespace;
 use crate::rules::HostList;
 use crate::scope::Demand;
@@ -18,69 +14,9 @@ use crate::scope::spec::UnitName;
 use crate::scope::watch::Watch;
 use std::sync::MutexGuard;
 
-/// Attaches anything but what it was told to refuse, and remembers what is attached now.
-#[derive(Debug, Default)]
-struct Pretence {
-    attached: Arc<Mutex<Vec<PathBuf>>>,
-    refuses: bool,
-    terms: Arc<Mutex<Vec<Terms>>>,
-}
-
-#[derive(Debug)]
-struct Held(Arc<Mutex<Vec<PathBuf>>>, PathBuf);
-
-impl Attachment for Held {}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // One of them: a cgroup may be attached anew before it is let go.
-        let mut attached = lock(&self.0);
-        if let Some(at) = attached.iter().position(|path| *path == self.1) {
-            attached.remove(at);
-        }
-    }
-}
-
-#[async_trait]
-impl Divert for Pretence {
-    fn name(&self) -> &'static str {
-        "pretence"
-    }
-    fn attach(&self, cgroup: &Path, terms: Terms) -> Result<Box<dyn Attachment>, DivertError> {
-        if self.refuses {
-            return Err(DivertError::NoKernelHalf);
-        }
-        lock(&self.terms).push(terms);
-        lock(&self.attached).push(cgroup.to_owned());
-        Ok(Box::new(Held(Arc::clone(&self.attached), cgroup.to_owned())))
-    }
-    async fn origin(&self, _: &TcpStream, _: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
-        Ok(None)
-    }
-    fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>> {
-        None
-    }
-    fn listener_addresses(&self) -> Vec<SocketAddr> {
-        Vec::new()
-    }
-    fn set_enabled(&self, _enabled: bool) -> Result<(), DivertError> {
-        Ok(())
-    }
-    fn is_enabled(&self) -> bool {
-        true
-    }
-    fn beat(&self) {}
-    fn dial_mark(&self) -> Option<u32> {
-        None
-    }
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        Vec::new()
-    }
-}
-
 /// Scopes on no path at all.
 pub(in crate::scope) fn paper_scopes() -> Arc<Scopes> {
-    Arc::new(Scopes::new(Arc::new(Pretence::default())))
+    Arc::new(Scopes::new(Arc::new(Paper::default())))
 }
 
 /// One test at a time has the cgroup that is named after this process.
@@ -88,19 +24,18 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 struct Bench {
     scopes: Arc<Scopes>,
-    attached: Arc<Mutex<Vec<PathBuf>>>,
-    terms: Arc<Mutex<Vec<Terms>>>,
+    paper: Arc<Paper>,
     cgroup: RunCgroup,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Bench {
     /// `None`, and the reason printed, where cgroups cannot be made; that fails with `CI=true`.
-    fn new(refuses: bool) -> Option<Self> {
-        Self::with(refuses, Defaults::default())
+    fn new() -> Option<Self> {
+        Self::with(Paper::default(), Defaults::default())
     }
 
-    fn with(refuses: bool, defaults: Defaults) -> Option<Self> {
+    fn with(paper: Paper, defaults: Defaults) -> Option<Self> {
         let alone = lock(&ALONE);
         let cgroup = match RunCgroup::create() {
             Ok(cgroup) => cgroup,
@@ -110,10 +45,9 @@ impl Bench {
                 return None;
             }
         };
-        let pretence = Pretence { refuses, ..Pretence::default() };
-        let (attached, terms) = (Arc::clone(&pretence.attached), Arc::clone(&pretence.terms));
-        let scopes = Arc::new(Scopes::with(Arc::new(pretence), defaults));
-        Some(Self { scopes, attached, terms, cgroup, _alone: alone })
+        let paper = Arc::new(paper);
+        let scopes = Arc::new(Scopes::with(Arc::clone(&paper) as _, defaults));
+        Some(Self { scopes, paper, cgroup, _alone: alone })
     }
 
     fn below(&self, name: &str) -> PathBuf {
@@ -147,7 +81,7 @@ impl Bench {
     }
 
     fn attached(&self) -> Vec<PathBuf> {
-        lock(&self.attached).clone()
+        self.paper.attached()
     }
 
     fn sleeper(&self) -> Sleeper {
@@ -179,7 +113,7 @@ fn origin(cgroup: &Path, pid: u32) -> Origin {
 
 #[test]
 fn an_equal_scope_again_is_the_existing_one() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let path = bench.below("a.service");
     let (first, added) = bench.add(&path, Mode::Rules).unwrap();
     assert!(added);
@@ -196,7 +130,7 @@ fn an_equal_scope_again_is_the_existing_one() {
 
 #[test]
 fn a_removed_scope_is_off_path() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let (scope, _) = bench.add(&bench.below("a.service"), Mode::Rules).unwrap();
     assert_eq!(bench.scopes.remove(&scope.id).unwrap().map(|scope| scope.id), Some(scope.id.clone()));
     assert!(bench.attached().is_empty());
@@ -206,7 +140,7 @@ fn a_removed_scope_is_off_path() {
 
 #[test]
 fn what_cannot_be_put_on_path_is_no_scope() {
-    let Some(bench) = Bench::new(true) else { return };
+    let Some(bench) = Bench::with(Paper::refusing(), Defaults::default()) else { return };
     let refused = bench.add(&bench.below("a.service"), Mode::Rules);
     assert!(matches!(refused, Err(ScopeError::Divert { source: DivertError::NoKernelHalf, .. })), "{refused:?}");
     let refused = bench.add(Path::new("/no-such.service"), Mode::Rules);
@@ -216,7 +150,7 @@ fn what_cannot_be_put_on_path_is_no_scope() {
 
 #[test]
 fn a_caller_is_told_by_its_cgroup() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let unit = bench.below("pay.service");
     let inner = bench.below("pay.service/worker");
     let (outer_scope, _) = bench.add(&unit, Mode::Rules).unwrap();
@@ -233,7 +167,7 @@ fn a_caller_is_told_by_its_cgroup() {
 
 #[test]
 fn a_caller_outside_every_scope_has_none() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let (here, there) = (bench.below("here.service"), bench.below("here.service-too"));
     bench.add(&here, Mode::Rules).unwrap();
     let caller = bench.scopes.caller(&origin(&there, u32::MAX));
@@ -242,7 +176,7 @@ fn a_caller_outside_every_scope_has_none() {
 
 #[test]
 fn a_cgroup_made_anew_is_put_on_path_again() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let path = bench.below("a.service");
     let (scope, _) = bench.add(&path, Mode::Rules).unwrap();
     std::fs::remove_dir(&path).unwrap();
@@ -259,7 +193,7 @@ fn a_cgroup_made_anew_is_put_on_path_again() {
 
 #[test]
 fn a_process_gets_a_cgroup_of_its_own_and_goes_back() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let sleeper = bench.sleeper();
     let (pid, hierarchy) = (sleeper.0.id(), Hierarchy::find().unwrap());
     let spec = || ScopeSpec::of(Target::Pid(pid));
@@ -276,7 +210,7 @@ fn a_process_gets_a_cgroup_of_its_own_and_goes_back() {
 
 #[test]
 fn a_process_that_cannot_be_put_on_path_goes_back() {
-    let Some(bench) = Bench::new(true) else { return };
+    let Some(bench) = Bench::with(Paper::refusing(), Defaults::default()) else { return };
     let sleeper = bench.sleeper();
     let refused = bench.scopes.add(ScopeSpec::of(Target::Pid(sleeper.0.id())), Timestamp::UNIX_EPOCH);
     assert!(matches!(refused, Err(ScopeError::Divert { .. })), "{refused:?}");
@@ -285,7 +219,7 @@ fn a_process_that_cannot_be_put_on_path_goes_back() {
 
 #[test]
 fn open_connections_are_counted_until_they_end() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let (scope, _) = bench.add(&bench.below("a.service"), Mode::Rules).unwrap();
     let active = || bench.scopes.list().first().unwrap().active_connections;
     let (one, two) = (bench.scopes.connection_opened(Some(&scope.id)), bench.scopes.connection_opened(Some(&scope.id)));
@@ -299,7 +233,7 @@ fn open_connections_are_counted_until_they_end() {
 
 #[test]
 fn a_unit_is_on_path_whenever_and_wherever_it_runs() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let name = format!("shop-{}.service", std::process::id());
     let scope = bench.add_unit(&name);
     assert_eq!((scope.path, scope.problem, scope.matches.len()), (None, None, 0));
@@ -318,7 +252,7 @@ fn a_unit_is_on_path_whenever_and_wherever_it_runs() {
 
 #[test]
 fn a_slice_has_all_of_its_units() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let name = format!("pay{}.slice", std::process::id());
     let (slice, unit) = (bench.below(&name), bench.below(&format!("{name}/a.service")));
     let scope = bench.add_unit(&name);
@@ -329,7 +263,7 @@ fn a_slice_has_all_of_its_units() {
 
 #[test]
 fn two_scopes_share_a_cgroup_until_the_last_lets_go() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let name = format!("both-{}.service", std::process::id());
     let path = bench.below(&name);
     let (first, _) = bench.add(&path, Mode::Rules).unwrap();
@@ -347,13 +281,13 @@ fn two_scopes_share_a_cgroup_until_the_last_lets_go() {
 
 #[test]
 fn quic_is_refused_where_one_of_the_scopes_says_so() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let name = format!("quic-{}.service", std::process::id());
     let path = bench.below(&name);
     bench.add_unit(&name);
     let strict = ScopeSpec { refuse_quic: Some(true), ..spec(&path, Mode::Rules) };
     let (strict_scope, _) = bench.scopes.add(strict.clone(), Timestamp::UNIX_EPOCH).unwrap();
-    let terms = || lock(&bench.terms).iter().map(|terms| terms.refuse_quic).collect::<Vec<_>>();
+    let terms = || bench.paper.terms().iter().map(|terms| terms.refuse_quic).collect::<Vec<_>>();
     assert_eq!((terms(), bench.attached()), (vec![false, true], vec![path.clone()]));
     let lax = ScopeSpec { refuse_quic: None, ..strict };
     let refused = bench.scopes.add(lax, Timestamp::UNIX_EPOCH).unwrap_err();
@@ -365,7 +299,7 @@ fn quic_is_refused_where_one_of_the_scopes_says_so() {
 
 #[test]
 fn a_unit_that_comes_to_hold_the_agent_is_left_out() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let own = Hierarchy::find().unwrap().of_process(std::process::id()).unwrap();
     // The agent is this process; a unit is made around the place that it is moved to.
     let name = format!("agent-{}.service", std::process::id());
@@ -386,7 +320,7 @@ fn a_unit_that_comes_to_hold_the_agent_is_left_out() {
 
 #[test]
 fn what_was_opted_in_before_is_in_force_before_it_is_there() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let path = bench.cgroup.path().join("later.service");
     let restored = |id: &str| bench.scopes.restore(spec(&path, Mode::Rules), ScopeId(id.into()), Timestamp::UNIX_EPOCH);
     let scope = restored("one").unwrap();
@@ -407,7 +341,7 @@ fn container(bench: &Bench, id: char, name: &str, labels: &[(&str, &str)]) -> (C
 #[test]
 fn containers_are_matched_by_name_id_and_label_as_they_become_known() {
     let label = Label::parse("moxie.intercept=true").ok();
-    let Some(bench) = Bench::with(false, Defaults { label, ..Defaults::default() }) else { return };
+    let Some(bench) = Bench::with(Paper::default(), Defaults { label, ..Defaults::default() }) else { return };
     let name = format!("shop-{}", std::process::id());
     let (shop, shop_cgroup) = container(&bench, 'a', &name, &[("team", "pay"), ("moxie.rules", "slow")]);
     let (itself, itself_cgroup) =
@@ -447,7 +381,7 @@ fn containers_are_matched_by_name_id_and_label_as_they_become_known() {
 
 #[test]
 fn a_cgroup_is_on_path_as_soon_as_it_is_made_and_off_once_it_is_removed() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let name = format!("soon-{}.service", std::process::id());
     bench.add_unit(&name);
     let (known, cgroup) = container(&bench, 'c', &name, &[]);
@@ -469,7 +403,7 @@ fn a_cgroup_is_on_path_as_soon_as_it_is_made_and_off_once_it_is_removed() {
 
 #[test]
 fn a_process_trees_scope_ends_with_its_last_process() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let sleeper = bench.sleeper();
     let (scope, _) = bench.scopes.add(ScopeSpec::of(Target::Pid(sleeper.0.id())), Timestamp::UNIX_EPOCH).unwrap();
     bench.scopes.refresh();
@@ -492,7 +426,7 @@ impl Demand for Armed {
 
 #[test]
 fn as_much_is_diverted_as_a_mode_or_a_rule_asks_for() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let (shop, shop_cgroup) = container(&bench, 'e', "shop", &[("moxie.rules", "slow")]);
     let (seen, seen_cgroup) = container(&bench, 'f', "seen", &[("moxie.mode", "observe")]);
     let unit = bench.below("a.service");
@@ -532,7 +466,7 @@ fn as_much_is_diverted_as_a_mode_or_a_rule_asks_for() {
 
 #[test]
 fn a_caller_has_the_hosts_of_its_scope_or_of_its_own_label_inspected() {
-    let Some(bench) = Bench::new(false) else { return };
+    let Some(bench) = Bench::new() else { return };
     let labels = [("moxie.mode", "inspect"), ("moxie.inspect", r"own\.example  b\.example")];
     let (own, own_cgroup) = container(&bench, '7', "own", &labels);
     let unit = bench.below("b.service");
