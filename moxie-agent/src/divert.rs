@@ -4,9 +4,13 @@ mod addresses;
 mod asked;
 mod choose;
 pub mod ebpf;
+mod loopback;
 pub mod netfilter;
+#[cfg(test)]
+pub(crate) mod paper;
 mod ports;
 pub mod proxy;
+mod sightings;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -29,6 +33,7 @@ pub use addresses::{AddressLists, MOST_NETWORKS, Network, ParseNetworkError};
 pub use asked::{Asked, Form};
 pub use choose::{NoWay, Opened, ParseViaError, PassedOver, Via, Way, open};
 pub use ports::{ParsePortSetError, PortSet};
+pub use sightings::Sightings;
 
 /// What is known of a connection from before it was made to land elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -429,6 +434,21 @@ pub trait Divert: Send + Sync + fmt::Debug {
     /// # Errors
     /// The kernel refused the write: it counts still.
     fn forget_names(&self) -> Result<(), DivertError> {
+        Ok(())
+    }
+
+    /// Which names were seen at which addresses, for the agent that takes over, which has to hear the answers itself by now. Blocks for
+    /// milliseconds.
+    fn sightings(&self) -> Sightings {
+        Sightings::default()
+    }
+
+    /// What the agent before this one has seen counts here too, from the next connect on.
+    ///
+    /// # Errors
+    /// The kernel refused the write: it may not count.
+    fn receive_sightings(&self, sightings: Sightings) -> Result<(), DivertError> {
+        let _ = sightings;
         Ok(())
     }
 

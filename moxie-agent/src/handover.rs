@@ -13,6 +13,7 @@
 //! stop answering the API (calls wait), write what waits
 //! Go: admin sockets, scopes, lessons    ->                    store, rules, scopes on path too, accept loops, heartbeat
 //!                                       <-      Armed
+//! Seen: which names are where           ->                    judges them by the rules
 //! Counts: every rule's                  ->
 //!                                       <-      Counted
 //! switch the own kernel half off        (the moment)
@@ -35,6 +36,7 @@ pub use predecessor::{Inheritance, Predecessor};
 pub use successor::{Courier, Successor};
 
 use crate::datapath::learned::Lessons;
+use crate::divert::Sightings;
 use crate::journal::Told;
 use crate::rules::{Count, RuleId};
 use crate::scope::container::Container;
@@ -125,6 +127,7 @@ fn fate(status: ExitStatus) -> String {
 #[derive(Debug, Serialize, Deserialize)]
 enum ToSuccessor {
     Go(Box<Estate>),
+    Seen(Sightings),
     Counts(Vec<Count>),
     Yours,
     Take { ask: u64, rule: RuleId },
@@ -135,10 +138,19 @@ enum ToSuccessor {
 /// What a predecessor is told.
 #[derive(Debug, Serialize, Deserialize)]
 enum ToPredecessor {
-    Prepared { protocol: u32, version: String },
+    Prepared {
+        protocol: u32,
+        version: String,
+        /// Versions before the first that was told what names were seen do not say so.
+        #[serde(default)]
+        takes_sightings: bool,
+    },
     Armed,
     Counted,
-    Answer { ask: u64, granted: bool },
+    Answer {
+        ask: u64,
+        granted: bool,
+    },
 }
 
 /// What an agent leaves to its successor, beside what is in the store.

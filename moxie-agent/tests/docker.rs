@@ -18,7 +18,8 @@ mod lab;
 use moxie_agent::divert::ebpf::EbpfOptions;
 
 use daemon::Daemon;
-use lab::{Agent, DIVERTED, Lab, eventually};
+use lab::agent::Agent;
+use lab::{DIVERTED, Lab, eventually};
 
 /// How many containers are started.
 const STARTS: usize = 24;

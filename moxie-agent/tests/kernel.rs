@@ -28,7 +28,8 @@ use moxie_agent::divert::{Divert as _, DivertError, PortSet, Terms};
 use moxie_agent::scope::cgroup::{Hierarchy, RunCgroup};
 use moxie_agent::scope::process::ProcessTree;
 
-use lab::{Agent, DIRECT, DIVERTED, Lab, eventually, eventually_or};
+use lab::agent::Agent;
+use lab::{DIRECT, DIVERTED, Lab, eventually, eventually_or};
 
 /// The other namespace's addresses, as the application names them.
 const V4: &str = "10.9.8.7:443";

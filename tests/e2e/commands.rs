@@ -180,7 +180,8 @@ fn status_doctor_completions_and_man_print() -> Result<()> {
     let agent = lab.agent()?;
     assert_eq!(moxie_json(&agent, &["status", "--json"])?["diverting"], true);
     assert!(moxie(&agent, &["status"])?.contains(Way::under_test()?.name()));
-    assert!(moxie(&agent, &["doctor"])?.contains("cgroup"));
+    let told = moxie(&agent, &["doctor"])?;
+    assert!(told.contains("cgroup") && told.contains("dns hints"), "{told}");
     for shell in ["bash", "zsh", "fish"] {
         assert!(moxie(&agent, &["completions", shell])?.contains("moxie"));
     }

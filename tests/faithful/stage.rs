@@ -3,25 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
-use moxie_agent::app::{AdminDoors, App, Options};
-use moxie_agent::clock::Clock;
-use moxie_agent::config::{self, Flags};
-use moxie_agent::divert::{Attachment, Divert, DivertError, Listening, Origin, Terms};
 use moxie_agent::journal::{ConnectionVerdict, Filter, Reason};
-use moxie_agent::namespace::Namespace;
-use moxie_agent::paths::StateDir;
+use moxie_tests::InProcess;
 use rustls::{ClientConfig, ServerConfig};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio_util::sync::CancellationToken;
 
 use crate::play::BOUND;
 use crate::secret::{self, Roots};
@@ -97,100 +86,25 @@ pub type Judged = (ConnectionVerdict, Reason);
 /// Where each client, by its address, wants to go.
 type Destinations = Arc<Mutex<HashMap<SocketAddr, SocketAddr>>>;
 
-/// A way on path that was told beforehand where each client wants to go.
-#[derive(Debug)]
-struct Told {
-    door: SocketAddr,
-    listener: Mutex<Option<OwnedFd>>,
-    destinations: Destinations,
-    enabled: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Nothing;
-
-impl Attachment for Nothing {}
-
-#[async_trait]
-impl Divert for Told {
-    fn name(&self) -> &'static str {
-        "told"
-    }
-
-    fn attach(&self, _: &Path, _: Terms) -> Result<Box<dyn Attachment>, DivertError> {
-        Ok(Box::new(Nothing))
-    }
-
-    async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
-        let client = accepted.peer_addr().ok();
-        let destination = client.and_then(|client| self.destinations.lock().unwrap().get(&client).copied());
-        Ok(destination.map(|destination| Origin::to(destination, Arc::clone(namespace))))
-    }
-
-    fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>> {
-        let (sender, receiver) = unbounded_channel();
-        let socket = self.listener.lock().unwrap().take()?;
-        let namespace = Namespace::own().unwrap();
-        sender.send(Listening { socket, namespace, closing: CancellationToken::new() }).unwrap();
-        Some(receiver)
-    }
-
-    fn listener_addresses(&self) -> Vec<SocketAddr> {
-        vec![self.door]
-    }
-
-    fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
-        self.enabled.store(enabled, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn is_enabled(&self) -> bool {
-        self.enabled.load(Ordering::Relaxed)
-    }
-
-    fn beat(&self) {}
-
-    fn dial_mark(&self) -> Option<u32> {
-        None
-    }
-
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        Vec::new()
-    }
-}
-
 /// What the bounds of the sniffing stage come to here: a script that stops in a head waits for them.
 const CONFIG: &str = "[sniff]\nfirst_byte = \"20ms\"\ntimeout = \"4s\"\n";
 
-/// An agent.
+/// An agent, and where it takes each client.
 struct Agent {
-    app: App,
-    door: SocketAddr,
+    inner: InProcess,
     destinations: Destinations,
-    _state: TempDir,
 }
 
 impl Agent {
     async fn start(roots: &Path, rules: &[Value]) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let door = listener.local_addr().unwrap();
         let destinations = Destinations::default();
-        let listener = Mutex::new(Some(listener.into()));
-        let divert = Told { door, listener, destinations: Arc::clone(&destinations), enabled: true.into() };
-        let state = tempfile::tempdir().unwrap();
-        let flags = Flags { upstream_ca: vec![roots.to_path_buf()], ..Flags::default() };
-        let options = Options {
-            config: config::read(CONFIG, |_| None, &flags).unwrap(),
-            state: StateDir::locate(Some(state.path()), |_| None),
-            store: "sqlite::memory:".into(),
-            admin: AdminDoors::Closed,
-            clock: Clock::system(),
-        };
-        let app = App::start_on(Arc::new(divert), options).await.unwrap();
+        let told = Arc::clone(&destinations);
+        let destination = move |client: SocketAddr| told.lock().unwrap().get(&client).copied();
+        let inner = InProcess::start(destination, CONFIG, &[roots]).await.unwrap();
         for rule in rules {
-            app.rules.create(rule).await.unwrap();
+            inner.app.rules.create(rule).await.unwrap();
         }
-        Self { app, door, destinations, _state: state }
+        Self { inner, destinations }
     }
 }
 
@@ -237,7 +151,7 @@ impl Stage for Loopback {
     }
 
     fn client(&self, tier: Tier, alpn: &[&str]) -> Arc<ClientConfig> {
-        let own = self.agent(tier).map(|agent| agent.app.authority_pem.clone());
+        let own = self.agent(tier).map(|agent| agent.inner.app.authority_pem.clone());
         let pems: Vec<String> = [self.roots.pem()].into_iter().chain(own).collect();
         secret::client(&pems.iter().map(String::as_str).collect::<Vec<_>>(), alpn)
     }
@@ -247,7 +161,7 @@ impl Stage for Loopback {
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let Some(agent) = self.agent(tier) else { return socket.connect(destination).await };
         agent.destinations.lock().unwrap().insert(socket.local_addr()?, destination);
-        socket.connect(agent.door).await
+        socket.connect(agent.inner.door).await
     }
 
     async fn verdict(&self, tier: Tier, destination: SocketAddr) -> Option<Judged> {
@@ -255,7 +169,7 @@ impl Stage for Loopback {
         let wanted = destination.to_string();
         let filter = Filter { contains: Some(wanted.clone()), ..Filter::default() };
         until(|| {
-            let records = agent.app.journal.connections(&filter).items;
+            let records = agent.inner.app.journal.connections(&filter).items;
             let record = records.into_iter().find(|record| record.original_dst.as_deref() == Some(&*wanted))?;
             Some((record.verdict, record.reason))
         })

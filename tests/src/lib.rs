@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod evidence;
+pub mod in_process;
 pub mod lab;
 pub mod podman;
 pub mod programs;
@@ -14,6 +15,7 @@ pub mod systemd;
 pub mod wait;
 pub mod way;
 
+pub use in_process::InProcess;
 pub use lab::Lab;
 pub use lab::agent::Agent;
 pub use programs::{Answer, Program, Session};

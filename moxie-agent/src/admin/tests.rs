@@ -9,30 +9,25 @@ mod serve;
 mod surroundings;
 mod ui;
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tower::ServiceExt;
 
 use super::{Access, AdminState, Door, Facts, router};
 use crate::clock::Clock;
 use crate::datapath::learned::Learned;
 use crate::datapath::load::{Bounds, Load};
-use crate::divert::{AddressLists, Attachment, Divert, DivertError, Listening, Origin, Terms};
+use crate::divert::paper::Paper;
+use crate::divert::{AddressLists, Divert};
 use crate::drain::Drain;
 use crate::events::Events;
 use crate::journal::Journal;
-use crate::namespace::Namespace;
 use crate::rulebook::RuleBook;
 use crate::scope::Scopes;
 use crate::store::Store;
@@ -40,51 +35,6 @@ use crate::switchboard::Switchboard;
 use crate::telemetry::Metrics;
 
 const TOKEN: &str = "a-token-of-the-tests";
-
-/// A way on path without a kernel: its switch works, nothing is diverted.
-#[derive(Debug)]
-struct Paper(AtomicBool);
-
-#[derive(Debug)]
-struct Pinned;
-
-impl Attachment for Pinned {}
-
-#[async_trait]
-impl Divert for Paper {
-    fn name(&self) -> &'static str {
-        "paper"
-    }
-    fn attach(&self, _: &Path, _: Terms) -> Result<Box<dyn Attachment>, DivertError> {
-        Ok(Box::new(Pinned))
-    }
-    async fn origin(&self, _: &TcpStream, _: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
-        Ok(None)
-    }
-    fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>> {
-        None
-    }
-    fn listener_addresses(&self) -> Vec<SocketAddr> {
-        Vec::new()
-    }
-    fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
-        self.0.store(enabled, Ordering::SeqCst);
-        Ok(())
-    }
-    fn set_addresses(&self, _: &AddressLists) -> Result<(), DivertError> {
-        Ok(())
-    }
-    fn is_enabled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-    fn beat(&self) {}
-    fn dial_mark(&self) -> Option<u32> {
-        None
-    }
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        vec![("diverted", 7)]
-    }
-}
 
 /// An agent's admin side, with the handles a test turns.
 struct Agent {
@@ -106,7 +56,7 @@ async fn agent() -> Agent {
 async fn agent_with(store: Arc<dyn Store>) -> Agent {
     let (events, clock) = (Events::default(), Clock::system());
     let rules = RuleBook::open(Arc::clone(&store), clock.clone(), events.clone(), 1).await;
-    let divert: Arc<dyn Divert> = Arc::new(Paper(AtomicBool::new(true)));
+    let divert: Arc<dyn Divert> = Arc::new(Paper::default());
     let metrics: Arc<Metrics> = Arc::default();
     let journal = Arc::new(Journal::new(1 << 20, events.clone(), Arc::clone(&metrics)));
     let scopes = Arc::new(Scopes::new(Arc::clone(&divert)));

@@ -12,6 +12,7 @@ use super::parts::Ground;
 use super::{ADMIN_DRAIN, App, AppError, Options, open};
 use crate::admin::Doors;
 use crate::chain::Chain;
+use crate::divert::Sightings;
 use crate::handover::{Estate, HandoverError, Inheritance, LINGER, Predecessor, Successor};
 use crate::journal::{Keeps, Told};
 use crate::scope::registry::HandedTree;
@@ -59,7 +60,8 @@ impl App {
         app.watch = Watch::start(&app.scopes);
         app.receive_trees(estate.trees).await;
 
-        let counts = predecessor.armed().await.map_err(AppError::TakeOver)?;
+        let (sightings, counts) = predecessor.armed().await.map_err(AppError::TakeOver)?;
+        app.parts.divert.receive_sightings(sightings).map_err(AppError::Switch)?;
         app.rules.receive(&counts);
         predecessor.counted().await.map_err(AppError::TakeOver)?;
 
@@ -145,6 +147,7 @@ impl App {
         let diverting = estate.diverting;
         let doors = self.doors.as_ref().ok_or(HandoverError::NoDoors)?;
         successor.arm(estate, &doors.sockets()).await?;
+        successor.tell(async || self.sightings().await).await?;
 
         let pid = successor.pid();
         let given = self.rules.give_away();
@@ -172,6 +175,11 @@ impl App {
                 Err(error)
             }
         }
+    }
+
+    async fn sightings(&self) -> Sightings {
+        let divert = Arc::clone(&self.parts.divert);
+        spawn_blocking(move || divert.sightings()).await.unwrap_or_default()
     }
 
     /// Ends an agent that has handed over: its connections go on for as long as they want, within `drain.upgrade`.

@@ -1,6 +1,7 @@
 //! `moxie doctor`: what this host can and cannot do, each line with the next thing to type.
 
 mod agent;
+mod hints;
 mod host;
 mod neighbours;
 mod ways;

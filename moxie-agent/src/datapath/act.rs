@@ -3,6 +3,7 @@
 //! In: a verdict. Out: bytes or answers. Never: invents an answer; trouble ends in passthrough or a reset.
 
 pub mod delay;
+pub mod exchange;
 pub mod forward;
 pub mod gateway;
 pub mod intercept;

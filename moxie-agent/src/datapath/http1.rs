@@ -25,7 +25,7 @@ use std::task::{Context, Poll};
 use tokio::time::Sleep;
 
 use super::act::Error;
-use super::exchange::party::Party;
+use super::party::Party;
 use super::record::ExchangeLog;
 use crate::drain::Hurry;
 use crate::http1::{Doubt, RequestHead, ResponseHead};

@@ -17,8 +17,8 @@ mod side;
 mod stream;
 
 use super::act::Error;
-use super::exchange::party::Party;
 use super::http1::wire::Wire;
+use super::party::Party;
 use crate::upstream::{Stream, Way};
 use relay::Relay;
 

@@ -4,6 +4,7 @@
 //! a process that hangs stops beating.
 
 mod address_map;
+mod attached;
 mod control;
 pub mod foreign;
 mod handshakes;
@@ -22,31 +23,32 @@ mod shares;
 mod tags;
 mod watch;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aya::programs::cgroup_skb::CgroupSkbLink;
 use moxie_common::{Counter, Mark, listed};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
-    AddressLists, Attachment, Divert, DivertError, HINTS_OFF, Known, Listening, Names, Origin, PortSet, Share, Terms,
+    AddressLists, Attachment, Divert, DivertError, HINTS_OFF, Listening, Names, Origin, PortSet, Share, Sightings,
+    Terms, loopback,
 };
 use crate::chain::Chain;
 use crate::namespace::Namespace;
 use crate::paths::FIRST_LISTENER_PORT;
 use crate::scope::cgroup::{self, Hierarchy};
 use address_map::AddressMap;
+use attached::Attached;
 use control::Controls;
 use handshakes::Handshakes;
-use hints::{HintedPlace, Hints};
+use hints::Hints;
 use home::Home;
-use links::{Links, Programs};
+use links::Programs;
 use origins::Origins;
 use place::Place;
 use refusals::Refusals;
@@ -212,87 +214,6 @@ impl Drop for Ebpf {
     }
 }
 
-/// A cgroup on path.
-#[derive(Debug)]
-struct Attached {
-    // Dropped in this order: the hooks before the listeners that they look for.
-    _links: Links,
-    hinted: Mutex<Hinted>,
-    programs: Arc<Programs>,
-    hints: Result<Arc<Hints>, String>,
-    cgroup: PathBuf,
-    place: Arc<Place>,
-    cgroup_id: u64,
-    refusals: Arc<Refusals>,
-    shares: Arc<Shares>,
-}
-
-/// What a cgroup has while it has hints.
-#[derive(Debug, Default)]
-struct Hinted {
-    // Dropped in this order: nothing more comes for a number that is given back.
-    link: Option<CgroupSkbLink>,
-    place: Option<HintedPlace>,
-    /// Why it has none.
-    obstacle: Option<String>,
-}
-
-impl Hinted {
-    /// It is as good without: then everything is diverted.
-    fn begin(&mut self, of: &Attached) {
-        if self.link.is_some() {
-            return;
-        }
-        let begun = of.hints.clone().and_then(|hints| {
-            let link = of.programs.attach_answering(&of.cgroup).map_err(|error| Chain(&error).to_string())?;
-            Ok((link, hints.place(of.cgroup_id)))
-        });
-        match begun {
-            Ok((link, Some(place))) => *self = Self { link: Some(link), place: Some(place), obstacle: None },
-            Ok((_, None)) => self.obstacle = Some("too many cgroups have them".to_owned()),
-            Err(obstacle) => self.obstacle = Some(obstacle),
-        }
-    }
-
-    fn number(&self) -> u32 {
-        self.place.as_ref().map_or(0, HintedPlace::number)
-    }
-}
-
-impl Attachment for Attached {
-    fn refresh(&self) {
-        self.place.look();
-    }
-
-    fn divert(&self, share: Share) -> Result<(), DivertError> {
-        let mut hinted = lock(&self.hinted);
-        if share == Share::Named {
-            hinted.begin(self);
-            return self.shares.set(self.cgroup_id, share, hinted.number());
-        }
-        self.shares.set(self.cgroup_id, share, 0)?;
-        *hinted = Hinted::default();
-        Ok(())
-    }
-
-    fn known(&self) -> Known {
-        let hinted = lock(&self.hinted);
-        Known { addresses: hinted.place.as_ref().map_or(0, HintedPlace::known), obstacle: hinted.obstacle.clone() }
-    }
-
-    fn knows(&self, address: IpAddr) -> bool {
-        lock(&self.hinted).place.as_ref().is_some_and(|place| place.knows(address))
-    }
-
-    fn obstacles(&self) -> Vec<String> {
-        self.place.obstacles()
-    }
-
-    fn quic_refused(&self) -> u64 {
-        self.refusals.of(self.cgroup_id)
-    }
-}
-
 #[async_trait]
 impl Divert for Ebpf {
     fn name(&self) -> &'static str {
@@ -325,10 +246,7 @@ impl Divert for Ebpf {
     }
 
     fn listener_addresses(&self) -> Vec<SocketAddr> {
-        let first = self.first_listener_port();
-        listeners::ports(first)
-            .flat_map(|port| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()])
-            .collect()
+        loopback::addresses(self.first_listener_port()).collect()
     }
 
     fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
@@ -354,6 +272,16 @@ impl Divert for Ebpf {
 
     fn forget_names(&self) -> Result<(), DivertError> {
         self.hints.as_ref().map_or(Ok(()), |hints| hints.forget_judgements())
+    }
+
+    fn sightings(&self) -> Sightings {
+        let namespaces = self.sets.tags().into_iter().map(|(namespace, tag)| (tag.index(), namespace)).collect();
+        self.hints.as_ref().map(|hints| hints.sightings(&namespaces)).unwrap_or_default()
+    }
+
+    fn receive_sightings(&self, sightings: Sightings) -> Result<(), DivertError> {
+        let tags = self.sets.tags().into_iter().map(|(namespace, tag)| (namespace, tag.index())).collect();
+        self.hints.as_ref().map_or(Ok(()), |hints| hints.receive(sightings, &tags))
     }
 
     fn retire(&self) {

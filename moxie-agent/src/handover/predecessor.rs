@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::wire::{self, Reader, WireError, Writer};
 use super::{Estate, PROTOCOL, ToPredecessor, ToSuccessor};
+use crate::divert::Sightings;
 use crate::journal::Journal;
 use crate::rulebook::RuleBook;
 use crate::rules::Count;
@@ -51,21 +52,25 @@ impl Predecessor {
     /// The predecessor is gone, or has changed its mind.
     pub async fn inherit(&mut self) -> Result<Inheritance, WireError> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        self.writer.send(&ToPredecessor::Prepared { protocol: PROTOCOL, version }).await?;
+        self.writer.send(&ToPredecessor::Prepared { protocol: PROTOCOL, version, takes_sightings: true }).await?;
         let ToSuccessor::Go(estate) = self.reader.receive().await? else { return Err(out_of_turn("no go")) };
         let mut socket = || self.reader.descriptor().ok_or_else(|| out_of_turn("no socket"));
         Ok(Inheritance { estate: *estate, unix: socket()?, tcp: socket()? })
     }
 
-    /// Says that this agent is on path too, and waits for the counts.
+    /// Says that this agent is on path too, and waits for what was seen there, if the predecessor tells that, and the counts.
     ///
     /// # Errors
     /// As for [`Predecessor::inherit`].
-    pub async fn armed(&mut self) -> Result<Vec<Count>, WireError> {
+    pub async fn armed(&mut self) -> Result<(Sightings, Vec<Count>), WireError> {
         self.writer.send(&ToPredecessor::Armed).await?;
-        match self.reader.receive().await? {
-            ToSuccessor::Counts(counts) => Ok(counts),
-            _ => Err(out_of_turn("no counts")),
+        let mut sightings = Sightings::default();
+        loop {
+            match self.reader.receive().await? {
+                ToSuccessor::Seen(seen) => sightings = seen,
+                ToSuccessor::Counts(counts) => return Ok((sightings, counts)),
+                _ => return Err(out_of_turn("no counts")),
+            }
         }
     }
 
@@ -93,7 +98,7 @@ impl Predecessor {
                 }
                 ToSuccessor::Fired { rule, hits, last_hit_ms } => rules.fired_by_another(&rule, hits, last_hit_ms),
                 ToSuccessor::Record(record) => journal.receive(record),
-                ToSuccessor::Go(_) | ToSuccessor::Counts(_) | ToSuccessor::Yours => {}
+                ToSuccessor::Go(_) | ToSuccessor::Seen(_) | ToSuccessor::Counts(_) | ToSuccessor::Yours => {}
             }
         }
         tracing::info!("the agent before this one has ended");

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::wire::{self, Reader, WireError, Writer};
 use super::{Estate, HandoverError, PROTOCOL, STEP, ToPredecessor, ToSuccessor};
+use crate::divert::Sightings;
 use crate::journal::Told;
 use crate::rulebook::RuleBook;
 use crate::rulebook::succession::Order;
@@ -48,6 +49,8 @@ pub struct Successor {
     child: Born,
     reader: Reader,
     writer: Writer,
+    /// Whether it can be told which names were seen.
+    takes_sightings: bool,
 }
 
 impl Successor {
@@ -74,7 +77,7 @@ impl Successor {
         drop(command);
         let child = Born(Some(child.map_err(failed)?));
         let (reader, writer) = wire::pair(own).map_err(failed)?;
-        Ok(Self { child, reader, writer })
+        Ok(Self { child, reader, writer, takes_sightings: false })
     }
 
     /// Its process id.
@@ -89,8 +92,11 @@ impl Successor {
     /// It has not.
     pub async fn prepared(&mut self) -> Result<(), HandoverError> {
         match self.next("prepared").await? {
-            ToPredecessor::Prepared { protocol: PROTOCOL, .. } => Ok(()),
-            ToPredecessor::Prepared { protocol, version } => {
+            ToPredecessor::Prepared { protocol: PROTOCOL, takes_sightings, .. } => {
+                self.takes_sightings = takes_sightings;
+                Ok(())
+            }
+            ToPredecessor::Prepared { protocol, version, .. } => {
                 Err(HandoverError::OtherProtocol { version, theirs: protocol })
             }
             other => Err(out_of_turn("prepared", &other)),
@@ -109,6 +115,20 @@ impl Successor {
         match self.next("armed").await? {
             ToPredecessor::Armed => Ok(()),
             other => Err(out_of_turn("armed", &other)),
+        }
+    }
+
+    /// Tells it which names were seen at which addresses, if it can be told; asked for now, when it hears the answers too.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub async fn tell(&mut self, sightings: impl AsyncFnOnce() -> Sightings) -> Result<(), HandoverError> {
+        if !self.takes_sightings {
+            return Ok(());
+        }
+        match self.writer.send(&ToSuccessor::Seen(sightings().await)).await {
+            Ok(()) => Ok(()),
+            Err(source) => Err(self.lost("told what names were seen", source).await),
         }
     }
 
@@ -278,5 +298,30 @@ mod tests {
             let told = trouble(script).await.to_string();
             assert!(told.starts_with(expected), "{script}: {told}");
         }
+    }
+
+    /// The messages that a successor was told, of one that says `prepared`.
+    async fn told(prepared: &str) -> Vec<ToSuccessor> {
+        let files = tempfile::tempdir().unwrap();
+        let heard = files.path().join("heard");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("echo '{prepared}' >&0; exec cat > {}", heard.display())]);
+        let mut successor = Successor::run(command).unwrap();
+        successor.prepared().await.unwrap();
+        successor.tell(async || Sightings::default()).await.unwrap();
+        successor.writer.send(&ToSuccessor::Yours).await.unwrap();
+        let mut child = successor.child.0.take().unwrap();
+        drop(successor);
+        assert!(child.wait().unwrap().success());
+        let heard = std::fs::read_to_string(heard).unwrap();
+        heard.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn only_a_version_that_understands_it_is_told_what_names_were_seen() {
+        let old = told(r#"{"Prepared":{"protocol":1,"version":"0.1.0"}}"#).await;
+        assert!(matches!(old[..], [ToSuccessor::Yours]), "{old:?}");
+        let new = told(r#"{"Prepared":{"protocol":1,"version":"0.1.0","takes_sightings":true,"later":1}}"#).await;
+        assert!(matches!(new[..], [ToSuccessor::Seen(_), ToSuccessor::Yours]), "{new:?}");
     }
 }

@@ -1,71 +1,10 @@
 //! What is set is in force, is kept, and goes back to the configuration when asked to.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use async_trait::async_trait;
-use tokio::net::TcpStream;
-use tokio::sync::mpsc::UnboundedReceiver;
-
 use super::*;
-use crate::divert::{Attachment, Listening, Origin, Terms};
-use crate::namespace::Namespace;
-
-/// A way on path that remembers its lists.
-#[derive(Debug)]
-struct Paper {
-    enabled: AtomicBool,
-    has_lists: bool,
-    lists: Mutex<AddressLists>,
-}
-
-#[derive(Debug)]
-struct Pinned;
-
-impl Attachment for Pinned {}
-
-#[async_trait]
-impl Divert for Paper {
-    fn name(&self) -> &'static str {
-        "paper"
-    }
-    fn attach(&self, _: &Path, _: Terms) -> Result<Box<dyn Attachment>, DivertError> {
-        Ok(Box::new(Pinned))
-    }
-    async fn origin(&self, _: &TcpStream, _: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {
-        Ok(None)
-    }
-    fn take_listeners(&self) -> Option<UnboundedReceiver<Listening>> {
-        None
-    }
-    fn listener_addresses(&self) -> Vec<SocketAddr> {
-        Vec::new()
-    }
-    fn set_enabled(&self, enabled: bool) -> Result<(), DivertError> {
-        self.enabled.store(enabled, Ordering::Relaxed);
-        Ok(())
-    }
-    fn set_addresses(&self, lists: &AddressLists) -> Result<(), DivertError> {
-        if !self.has_lists {
-            return Err(DivertError::NoAddressLists { way: self.name() });
-        }
-        *self.lists.lock().unwrap() = lists.clone();
-        Ok(())
-    }
-    fn is_enabled(&self) -> bool {
-        self.enabled.load(Ordering::Relaxed)
-    }
-    fn beat(&self) {}
-    fn dial_mark(&self) -> Option<u32> {
-        None
-    }
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        Vec::new()
-    }
-}
+use crate::divert::paper::Paper;
 
 fn paper() -> Arc<Paper> {
-    Arc::new(Paper { enabled: true.into(), has_lists: true, lists: Mutex::default() })
+    Arc::new(Paper::default())
 }
 
 fn networks(texts: &[&str]) -> Vec<Network> {
@@ -83,20 +22,20 @@ fn what_is_set_is_in_force_and_survives_a_restart() {
     let way = paper();
     let (board, warnings) = Switchboard::open(Arc::clone(&way) as _, Some(file.clone()), configured());
     assert_eq!(warnings, Vec::<String>::new());
-    assert_eq!(*way.lists.lock().unwrap(), configured());
+    assert_eq!(way.lists(), configured());
     let allow = networks(&["198.51.100.0/24"]);
     let change = Change { enabled: Some(false), allow: Some(ListChange::To(allow.clone())), deny: None };
     let setting = board.change(change).unwrap();
     let lists = AddressLists { allow, ..configured() };
     assert_eq!(setting, Setting { enabled: false, lists: lists.clone() });
-    assert_eq!((way.is_enabled(), &*way.lists.lock().unwrap()), (false, &lists));
+    assert_eq!((way.is_enabled(), way.lists()), (false, lists.clone()));
 
     let later = paper();
     let (board, warnings) = Switchboard::open(Arc::clone(&later) as _, Some(file), AddressLists::default());
     assert_eq!(warnings, Vec::<String>::new());
     let kept = AddressLists { deny: Vec::new(), ..lists };
     assert_eq!(board.setting(), Setting { enabled: false, lists: kept.clone() }, "a list not set is as configured now");
-    assert_eq!(*later.lists.lock().unwrap(), kept);
+    assert_eq!(later.lists(), kept);
     let change = Change { allow: Some(ListChange::AsConfigured), ..Change::default() };
     assert_eq!(board.change(change).unwrap().lists, AddressLists::default());
 }
@@ -134,7 +73,7 @@ fn a_change_that_cannot_be_written_down_is_in_force_and_says_so() {
 
 #[test]
 fn where_the_way_has_no_lists_connections_come_and_pass_through() {
-    let way = Arc::new(Paper { enabled: true.into(), has_lists: false, lists: Mutex::default() });
+    let way = Arc::new(Paper::without_lists());
     let (board, warnings) = Switchboard::open(way, None, configured());
     assert_eq!(warnings, Vec::<String>::new());
     let alone = |address: &str| board.leaves_alone(address.parse().unwrap());

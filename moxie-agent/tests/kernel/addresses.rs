@@ -4,7 +4,8 @@ use moxie_agent::divert::ebpf::EbpfOptions;
 use moxie_agent::divert::{AddressLists, Divert as _, MOST_NETWORKS, Network};
 
 use super::{MAPPED, V4, V6, said};
-use crate::lab::{Agent, DIRECT, DIVERTED, Lab};
+use crate::lab::agent::Agent;
+use crate::lab::{DIRECT, DIVERTED, Lab};
 
 fn networks(texts: &[&str]) -> Vec<Network> {
     texts.iter().map(|text| text.parse().unwrap()).collect()

@@ -19,7 +19,8 @@ use nix::unistd::Pid;
 use std::os::fd::AsFd as _;
 
 use crate::evidence;
-use crate::lab::{Agent, Lab, eventually};
+use crate::lab::agent::Agent;
+use crate::lab::{Lab, eventually};
 
 const NETWORK: &str = "mxinternal";
 const GATEWAY: &str = "10.77.0.1";

@@ -10,7 +10,8 @@ use moxie_agent::divert::{Attachment, Divert as _, DivertError, Terms};
 use moxie_agent::scope::cgroup::RunCgroup;
 
 use super::{V4, said};
-use crate::lab::{Agent, DIRECT, DIVERTED, Lab};
+use crate::lab::agent::Agent;
+use crate::lab::{DIRECT, DIVERTED, Lab};
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;

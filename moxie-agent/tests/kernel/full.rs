@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use moxie_agent::divert::ebpf::EbpfOptions;
 
-use crate::lab::{Agent, Client, DIRECT, DIVERTED, Lab, eventually};
+use crate::lab::agent::Agent;
+use crate::lab::{Client, DIRECT, DIVERTED, Lab, eventually};
 use crate::{V4, said};
 
 /// Handshakes that may be under way.

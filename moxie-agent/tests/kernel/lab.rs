@@ -1,29 +1,28 @@
 //! Two network namespaces joined by a cable, an agent and its applications in one, servers in the other.
 
+#[path = "lab/accept.rs"]
+mod accept;
+#[path = "lab/agent.rs"]
+pub(crate) mod agent;
+#[path = "lab/client.rs"]
+mod client;
+
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::iter;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use moxie_agent::divert::ebpf::{Ebpf, EbpfOptions};
-use moxie_agent::divert::{Attachment, Divert, DivertError, Listening, Origin, Terms};
-use moxie_agent::namespace::Namespace;
-use moxie_agent::scope::cgroup::{Hierarchy, RunCgroup, move_process};
-use moxie_common::PORTS_PER_LISTENER_SET;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use moxie_agent::scope::cgroup::{Hierarchy, RunCgroup};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{Backlog, listen};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::client::ANSWER;
+use accept::accept_from;
+pub(crate) use client::Client;
 
 /// What the agent says to whoever it accepts.
 pub(crate) const DIVERTED: &str = "diverted";
@@ -32,9 +31,6 @@ pub(crate) const DIRECT: &str = "direct";
 
 /// How long a condition may take; far above what any takes.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// How long the agent and the servers wait before they look at their flags again.
-const TURN_MS: u8 = 20;
-
 /// The agent moves this process between cgroups, so one test has the process at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -199,19 +195,7 @@ impl Lab {
 
     /// A process in the near namespace, in `cgroup` from its first instruction on.
     pub(crate) fn client(&self, cgroup: Option<&RunCgroup>) -> Client {
-        Self::client_in(&self.near, cgroup)
-    }
-
-    fn client_in(namespace: &str, cgroup: Option<&RunCgroup>) -> Client {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "client_process", "--ignored", "--nocapture"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        if let Some(cgroup) = cgroup {
-            cgroup.enter(&mut command).unwrap();
-        }
-        let mut process = within(namespace, || command.spawn()).unwrap();
-        let (commands, answers) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
-        Client { process, commands: Some(commands), answers }
+        Client::start(&self.near, cgroup)
     }
 }
 
@@ -239,7 +223,7 @@ pub(crate) struct Room {
 impl Room {
     /// A process in it.
     pub(crate) fn client(&self, cgroup: &RunCgroup) -> Client {
-        Lab::client_in(&self.name, Some(cgroup))
+        Client::start(&self.name, Some(cgroup))
     }
 
     /// Runs `work` on a thread in it.
@@ -297,266 +281,4 @@ fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
         });
         worker.join().unwrap()
     })
-}
-
-/// Accepts until told to stop; `each_turn` is called at least every [`TURN_MS`].
-fn accept_from<L: Listens>(
-    listeners: &mut Vec<L>,
-    stop: &AtomicBool,
-    mut each_turn: impl FnMut(&mut Vec<L>),
-    accepted: impl Fn(TcpStream, &L),
-) {
-    while !stop.load(Ordering::Relaxed) {
-        each_turn(listeners);
-        let mut waiting: Vec<_> =
-            listeners.iter().map(|it| PollFd::new(it.socket().as_fd(), PollFlags::POLLIN)).collect();
-        poll(&mut waiting, PollTimeout::from(TURN_MS)).unwrap();
-        for listener in listeners.iter() {
-            listener.socket().set_nonblocking(true).unwrap();
-            // A bounded batch, so that a flood does not keep the heart from beating.
-            for _ in 0..64 {
-                match listener.socket().accept() {
-                    Ok((stream, _)) => accepted(stream, listener),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => panic!("accept: {error}"),
-                }
-            }
-        }
-    }
-}
-
-trait Listens {
-    fn socket(&self) -> &TcpListener;
-}
-
-impl Listens for TcpListener {
-    fn socket(&self) -> &TcpListener {
-        self
-    }
-}
-
-/// A listener of the agent's.
-struct Served {
-    socket: TcpListener,
-    namespace: Arc<Namespace>,
-    closing: CancellationToken,
-}
-
-impl Listens for Served {
-    fn socket(&self) -> &TcpListener {
-        &self.socket
-    }
-}
-
-impl From<Listening> for Served {
-    fn from(listening: Listening) -> Self {
-        Self { socket: listening.socket.into(), namespace: listening.namespace, closing: listening.closing }
-    }
-}
-
-type Loaded = Result<Ebpf, DivertError>;
-type Load<'a> = Box<dyn FnOnce() -> Loaded + Send + 'a>;
-
-/// Loads the eBPF way, accepts what it diverts, and remembers the origins.
-pub(crate) struct Agent {
-    divert: Arc<Ebpf>,
-    seen: Arc<Seen>,
-    stop: Arc<AtomicBool>,
-    acceptor: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Seen {
-    origins: Mutex<Vec<Option<Origin>>>,
-    is_wedged: AtomicBool,
-    /// The agent accepts nobody, and the kernel keeps one connection for each of its listeners.
-    is_deaf: AtomicBool,
-}
-
-impl Agent {
-    pub(crate) fn start(lab: &Lab, options: EbpfOptions) -> Self {
-        Self::start_in(|work| lab.inside(work), options)
-    }
-
-    /// In the namespace that `inside` runs its work in.
-    pub(crate) fn start_in(inside: impl FnOnce(Load<'_>) -> Loaded, mut options: EbpfOptions) -> Self {
-        // An agent that gets no processor for a second fails open, as it should; that is not what most tests are about.
-        options.max_beat_age *= patience();
-        let loaded = inside(Box::new(|| Ebpf::load(&options)));
-        let divert = Arc::new(loaded.unwrap_or_else(|error| panic!("{}", chain(&error))));
-        let mut waiting = divert.take_listeners().expect("given out once");
-        let mut listeners: Vec<Served> = iter::from_fn(|| waiting.try_recv().ok()).map(Served::from).collect();
-        assert_eq!(listeners.len(), 2 * usize::from(PORTS_PER_LISTENER_SET));
-        assert!(divert.take_listeners().is_none(), "given out once");
-        let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
-        divert.beat();
-        let acceptor = thread::spawn({
-            let (divert, seen, stop) = (Arc::clone(&divert), Arc::clone(&seen), Arc::clone(&stop));
-            move || {
-                let mut unheard = Vec::new();
-                let turn = |listeners: &mut Vec<Served>| {
-                    listeners.extend(iter::from_fn(|| waiting.try_recv().ok()).map(Served::from));
-                    listeners.retain(|listener| !listener.closing.is_cancelled());
-                    seen.hear_or_not(listeners, &mut unheard);
-                    if !seen.is_wedged.load(Ordering::Relaxed) {
-                        divert.beat();
-                    }
-                };
-                accept_from(&mut listeners, &stop, turn, |stream, from| seen.meet(stream, &from.namespace, &divert));
-            }
-        });
-        Self { divert, seen, stop, acceptor: Some(acceptor) }
-    }
-
-    pub(crate) fn divert(&self) -> &Arc<Ebpf> {
-        &self.divert
-    }
-
-    pub(crate) fn first_port(&self) -> u16 {
-        self.divert.first_listener_port()
-    }
-
-    /// A new cgroup, on path.
-    pub(crate) fn scope(&self) -> (RunCgroup, Box<dyn Attachment>) {
-        let cgroup = RunCgroup::create().unwrap();
-        let held =
-            self.divert.attach(cgroup.path(), Terms::default()).unwrap_or_else(|error| panic!("{}", chain(&error)));
-        (cgroup, held)
-    }
-
-    pub(crate) fn count(&self, name: &str) -> u64 {
-        self.divert.counters().iter().find(|(counter, _)| *counter == name).expect("a counter of that name").1
-    }
-
-    pub(crate) fn accepted(&self) -> usize {
-        self.seen.origins().len()
-    }
-
-    pub(crate) fn missing(&self) -> usize {
-        self.seen.origins().iter().filter(|origin| origin.is_none()).count()
-    }
-
-    pub(crate) fn wrong(&self, expected: SocketAddr) -> usize {
-        self.seen.origins().iter().flatten().filter(|origin| origin.destination != expected).count()
-    }
-
-    pub(crate) fn last_origin(&self) -> Option<Origin> {
-        self.seen.origins().last().expect("a connection").clone()
-    }
-
-    /// Whether a connection to `destination` was accepted.
-    pub(crate) fn has_seen(&self, destination: std::net::SocketAddr) -> bool {
-        self.seen.origins().iter().flatten().any(|origin| origin.destination == destination)
-    }
-
-    pub(crate) fn origins(&self) -> Vec<Option<Origin>> {
-        self.seen.origins().clone()
-    }
-
-    /// An origin holds its namespace.
-    pub(crate) fn forget_origins(&self) {
-        self.seen.origins().clear();
-    }
-
-    /// From a turn on handshakes with its listeners do not end, but for one of each; or they do again.
-    pub(crate) fn be_deaf(&self, is_deaf: bool) {
-        self.seen.is_deaf.store(is_deaf, Ordering::Relaxed);
-    }
-
-    pub(crate) fn stop_beating(&self) {
-        self.seen.is_wedged.store(true, Ordering::Relaxed);
-    }
-
-    /// As when the accept loop has died and the rest has not: nobody listens, the heart beats. Gives the ports.
-    pub(crate) fn close_listeners(&mut self) -> std::ops::Range<u16> {
-        self.end();
-        self.divert.beat();
-        self.first_port()..self.first_port() + PORTS_PER_LISTENER_SET
-    }
-
-    fn end(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-impl Seen {
-    fn hear_or_not(&self, heard: &mut Vec<Served>, unheard: &mut Vec<Served>) {
-        let is_deaf = self.is_deaf.load(Ordering::Relaxed);
-        let (from, to) = if is_deaf { (heard, unheard) } else { (unheard, heard) };
-        for listener in from.drain(..) {
-            // Of a socket that listens already this changes how many may wait.
-            listen(&listener.socket, if is_deaf { Backlog::new(0).unwrap() } else { Backlog::MAXCONN }).unwrap();
-            to.push(listener);
-        }
-    }
-
-    fn origins(&self) -> MutexGuard<'_, Vec<Option<Origin>>> {
-        self.origins.lock().unwrap()
-    }
-
-    fn meet(&self, mut stream: TcpStream, namespace: &Arc<Namespace>, divert: &Ebpf) {
-        let origin = divert.origin_of(stream.as_fd(), namespace).unwrap();
-        self.origins().push(origin);
-        // A client that has gone already wants no answer.
-        let _ = stream.write_all(DIVERTED.as_bytes());
-    }
-}
-
-/// An application: see `client.rs`.
-pub(crate) struct Client {
-    process: Child,
-    commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Client {
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
-    pub(crate) fn move_to(&self, cgroup: &Path) {
-        move_process(self.pid(), cgroup).unwrap();
-    }
-
-    pub(crate) fn ask(&mut self, command: &str) -> String {
-        self.send(command);
-        self.answer()
-    }
-
-    pub(crate) fn send(&mut self, command: &str) {
-        writeln!(self.commands.as_mut().unwrap(), "{command}").unwrap();
-    }
-
-    pub(crate) fn answer(&mut self) -> String {
-        loop {
-            let mut line = String::new();
-            assert_ne!(self.answers.read_line(&mut line).unwrap(), 0, "the client is gone");
-            if let Some(answer) = line.trim_end().strip_prefix(ANSWER) {
-                return answer.to_owned();
-            }
-        }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        drop(self.commands.take());
-        // Its standard output has no reader any more once this is dropped; it may be in the middle of a call.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -13,7 +13,8 @@ use moxie_agent::upstream::Upstream;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use super::{V4, V6, said};
-use crate::lab::{Agent, DIRECT, DIVERTED, Lab, eventually};
+use crate::lab::agent::Agent;
+use crate::lab::{DIRECT, DIVERTED, Lab, eventually};
 
 /// Two cgroups to attach to, and what holds them.
 fn two_cgroups() -> (RunCgroup, [PathBuf; 2]) {

@@ -3,6 +3,7 @@
 mod hints;
 mod modes;
 mod nothing;
+mod upgrade;
 
 use anyhow::{Context, Result};
 use moxie_tests::Agent;

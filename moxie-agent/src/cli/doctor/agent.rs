@@ -6,19 +6,22 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::Check;
+use super::{Check, hints};
 use crate::cli::client::Client;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::field;
 use crate::cli::{Context, settings};
 
 pub(super) async fn checks(context: &Context) -> Vec<Check> {
-    let status = match Client::locate(context) {
-        Ok(client) => client.get("/api/v1/status").await,
-        Err(failure) => Err(failure),
+    let (status, scopes) = match Client::locate(context) {
+        Ok(client) => (client.get("/api/v1/status").await, client.items("/api/v1/scopes").await),
+        Err(failure) => (Err(failure), Ok(Vec::new())),
     };
     let mut checks = vec![agent(&status)];
-    checks.extend(status.ok().map(|status| store(&status)));
+    if let Ok(status) = &status {
+        checks.push(store(status));
+        checks.extend(scopes.ok().map(|scopes| hints::check(status, &scopes)));
+    }
     checks.push(authority(&settings::state_dir(context).authority()));
     checks
 }

@@ -9,8 +9,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
-use crate::datapath::exchange::body::{Answered, ResponseBody, Sending};
-use crate::datapath::exchange::session::{Failure, Session};
+use super::exchange::body::{Answered, ResponseBody, Sending};
+use super::exchange::session::{Failure, Session};
 use crate::datapath::record::{ExchangeLog, SharedLog, lock};
 use crate::upstream::link::Answer;
 

@@ -16,13 +16,13 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
 use super::Error;
+use super::exchange::body::ResponseBody;
+use super::exchange::session::{Failure, Session};
+use super::exchange::{self, http1_server};
 use crate::datapath::Context;
 use crate::datapath::downstream::{Abort, Downstream};
-use crate::datapath::exchange::body::ResponseBody;
-use crate::datapath::exchange::party::Party;
-use crate::datapath::exchange::session::{Failure, Session};
-use crate::datapath::exchange::{self, http1_server};
 use crate::datapath::learned::Client;
+use crate::datapath::party::Party;
 use crate::datapath::record::ConnectionLog;
 use crate::datapath::sniff::Sniffed;
 use crate::divert::proxy::{self, Refusal};

@@ -5,8 +5,8 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
-use crate::datapath::exchange::body::{Answered, ResponseBody};
-use crate::datapath::exchange::session::Failure;
+use super::exchange::body::{Answered, ResponseBody};
+use super::exchange::session::Failure;
 use crate::datapath::record::ExchangeLog;
 use crate::journal::ExchangeError;
 

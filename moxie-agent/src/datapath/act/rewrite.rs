@@ -7,9 +7,9 @@ use http::{HeaderMap, HeaderName, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
+use super::exchange::body::{Answered, ResponseBody};
+use super::exchange::session::{Failure, Session};
 use super::forward;
-use crate::datapath::exchange::body::{Answered, ResponseBody};
-use crate::datapath::exchange::session::{Failure, Session};
 use crate::datapath::record::{ExchangeLog, SharedLog, lock};
 use crate::rules::set::Rewrite;
 use crate::upstream::link::Answer;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::datapath::exchange::party::Party;
+use crate::datapath::party::Party;
 use crate::datapath::record::ExchangeLog;
 use crate::http1::RequestHead;
 use crate::journal::Protocol;

@@ -4,19 +4,21 @@
 //! doubt an address is not. What the kernel half and this have to agree on is in `moxie-common/src/hints.rs`.
 
 mod answer;
+mod handover;
+mod heard;
+mod state;
 mod table;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
 use aya::Ebpf as Object;
-use aya::maps::{Array, HashMap, MapData, RingBuf};
+use aya::maps::{MapData, RingBuf};
 use moxie_common::Address;
-use moxie_common::hints::{ANSWER_BYTES, Answer, HINTED_PLACES, Hint, HintKey, QUESTION_AT, QuestionKey, hash_name};
 use moxie_common::names;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -24,8 +26,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::control::{Controls, monotonic_ns};
 use super::{load, lock};
 use crate::divert::{DivertError, Names as Judge};
-use answer::Reading;
-use table::{LASTING, Names, PASSING, Table, Word};
+use handover::Ask;
+use heard::Heard;
+use state::State;
 
 /// Milliseconds from one look whether an answer has been lost to the next.
 const LOOK: u16 = 1000;
@@ -36,13 +39,11 @@ const TURNS: usize = 1000;
 /// Of the ring and of the waking event, in epoll.
 const RING: u64 = 0;
 const WAKING: u64 = 1;
-/// Bytes of an [`Answer`] before the message.
-const HEAD: usize = size_of::<Answer>() - ANSWER_BYTES;
-
 /// Hints; the thread ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Hints {
     shared: Arc<Shared>,
+    asks: mpsc::Sender<Ask>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -61,21 +62,6 @@ struct Shared {
     ended: AtomicBool,
 }
 
-/// What the thread works on, and those who come and go.
-struct State {
-    table: Table,
-    names: Names,
-    places: Vec<u32>,
-    last_place: u32,
-    hints: HashMap<MapData, HintKey, Hint>,
-    questions: HashMap<MapData, QuestionKey, u64>,
-    asked: Array<MapData, u64>,
-    handled: Array<MapData, u64>,
-    /// Answers looked at, by place; as in the map.
-    counts: std::collections::HashMap<u32, u64>,
-    waits: Waits,
-}
-
 /// A cgroup that has hints; it has none any more once this is dropped.
 #[derive(Debug)]
 pub(super) struct HintedPlace {
@@ -88,24 +74,14 @@ pub(super) struct HintedPlace {
 impl Hints {
     pub(super) fn start(object: &mut Object, controls: &Arc<Controls>) -> Result<Self, DivertError> {
         let ring: RingBuf<MapData> = load::take_map(object, names::ANSWERS)?;
-        let state = State {
-            table: Table::default(),
-            names: Names::default(),
-            places: Vec::new(),
-            last_place: 0,
-            hints: load::take_map(object, names::HINTS)?,
-            questions: load::take_map(object, names::QUESTIONS)?,
-            asked: load::take_map(object, names::ASKED)?,
-            handled: load::take_map(object, names::HANDLED)?,
-            counts: std::collections::HashMap::new(),
-            waits: Waits::default(),
-        };
+        let state = State::new(object)?;
         let shared = Arc::new(Shared::new(state, controls, &ring).map_err(refused)?);
+        let (asks, asked) = mpsc::channel();
         let thread = thread::Builder::new().name("divert-hints".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.listen(ring)
+            move || shared.listen(ring, &asked)
         });
-        Ok(Self { shared, thread: Mutex::new(Some(thread.map_err(refused)?)) })
+        Ok(Self { shared, asks, thread: Mutex::new(Some(thread.map_err(refused)?)) })
     }
 
     /// From now on names are judged, by `judge`; until then nothing is known.
@@ -131,7 +107,7 @@ impl Hints {
     pub(super) fn place(&self, cgroup: u64) -> Option<HintedPlace> {
         self.shared.judge.get()?;
         let mut state = lock(&self.shared.state);
-        let number = state.take_place()?;
+        let number = state.take_place(cgroup)?;
         // Answers that are still on their way to who had the number before are counted to it, and then it is behind or ahead: the
         // thread sees to that.
         let asked = state.asked.get(&number, 0).unwrap_or(0);
@@ -174,7 +150,7 @@ impl HintedPlace {
 impl Drop for HintedPlace {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
-        state.places.retain(|place| *place != self.number);
+        state.places.remove(&self.number);
         state.waits.forget(self.number);
         let words = state.table.leave(self.number, self.cgroup, monotonic_ns());
         state.say(&words, 0);
@@ -207,7 +183,7 @@ impl Shared {
         let _ = self.waking.write(1);
     }
 
-    fn listen(&self, mut ring: RingBuf<MapData>) {
+    fn listen(&self, mut ring: RingBuf<MapData>, asked: &mpsc::Receiver<Ask>) {
         let mut looked_ns = monotonic_ns();
         while !self.ended.load(Ordering::Acquire) {
             let wait = if lock(&self.state).places.is_empty() { EpollTimeout::NONE } else { LOOK.into() };
@@ -223,6 +199,10 @@ impl Shared {
                 self.judge_all();
             }
             self.hear_all(&mut ring);
+            while let Ok(ask) = asked.try_recv() {
+                // Whoever has asked waits for it.
+                let _ = ask.send(self.hand(&mut ring));
+            }
             // By the clock: where answers come all the time, one may be lost all the same.
             if monotonic_ns().saturating_sub(looked_ns) >= u64::from(LOOK) * 1_000_000 {
                 looked_ns = monotonic_ns();
@@ -263,7 +243,7 @@ impl Shared {
         let Some(heard) = Heard::of(item) else { return };
         let mut state = lock(&self.state);
         let generation = self.generation.load(Ordering::Acquire);
-        if let Some(judge) = self.judge.get().filter(|_| state.places.contains(&heard.place)) {
+        if let Some(judge) = self.judge.get().filter(|_| state.places.contains_key(&heard.place)) {
             // After the generation: judgements that are kept are of the rules that it is of, or of later ones.
             if self.is_stale.load(Ordering::Acquire) {
                 state.names.clear();
@@ -279,14 +259,13 @@ impl Shared {
     /// An answer that the ring had no room for says nothing, and is waited for: what it would have said is not known.
     fn look_for_lost(&self, ring: &mut RingBuf<MapData>) {
         let places = lock(&self.state).places.clone();
-        for place in places {
+        for place in places.into_keys() {
             let waited_for = self.waited_for(place, ring);
             let mut state = lock(&self.state);
             let lost = state.waits.look(place, waited_for);
-            if lost != 0 && state.places.contains(&place) {
+            if lost != 0 && state.places.contains_key(&place) {
                 tracing::debug!(place, lost, "DNS answers were lost");
-                let words = state.table.distrust(place, LASTING, monotonic_ns());
-                state.say(&words, 0);
+                state.doubt(place);
                 let handled = state.handled_of(place).wrapping_add_signed(lost);
                 state.handle(place, handled);
             }
@@ -308,132 +287,6 @@ impl Shared {
     }
 }
 
-/// Answers that were waited for at the last look, by place.
-#[derive(Debug, Default)]
-struct Waits(std::collections::HashMap<u32, i64>);
-
-impl Waits {
-    /// How many of them will never come, as two looks at some distance tell: what is under way goes by, what is lost stays. Below 0:
-    /// so many were looked at that nobody waited for.
-    fn look(&mut self, place: u32, waited_for: i64) -> i64 {
-        let before = self.0.insert(place, waited_for).unwrap_or(0);
-        if waited_for.signum() != before.signum() {
-            return 0;
-        }
-        let lost = if waited_for.abs() < before.abs() { waited_for } else { before };
-        self.0.insert(place, waited_for - lost);
-        lost
-    }
-
-    fn forget(&mut self, place: u32) {
-        self.0.remove(&place);
-    }
-}
-
-impl State {
-    /// Round and round, so that a number rests for long.
-    fn take_place(&mut self) -> Option<u32> {
-        let most = u32::try_from(HINTED_PLACES).ok()?;
-        let next = |after: u32| if after + 1 < most { after + 1 } else { 1 };
-        let number = std::iter::successors(Some(next(self.last_place)), |number| Some(next(*number)))
-            .take(HINTED_PLACES)
-            .find(|number| !self.places.contains(number))?;
-        self.last_place = number;
-        self.places.push(number);
-        Some(number)
-    }
-
-    fn learn(&mut self, heard: &Heard<'_>, generation: u64, judge: &dyn Fn(&str) -> bool) {
-        let now = monotonic_ns();
-        let Self { table, names, .. } = self;
-        let mut is_nameable = |name: &str| names.is_nameable(name, judge);
-        let (words, is_clear) = match heard.read() {
-            Reading::NoAnswer => return,
-            Reading::Partly(name) if !is_nameable(&name) => return,
-            // Where a rule's name is cannot be told, so nothing is known of where others are.
-            Reading::Partly(_) => (table.distrust(heard.place, LASTING, now), false),
-            Reading::Garbled => (table.distrust(heard.place, PASSING, now), false),
-            Reading::Whole(told) => {
-                let all: Vec<Arc<str>> = told.names.iter().map(|name| Arc::from(name.as_str())).collect();
-                let is_clear = !all.iter().any(|name| is_nameable(name));
-                let learned = told.addresses.iter().flat_map(|(address, lasts)| {
-                    let key = HintKey { place: heard.place, tag: heard.tag, address: Address::from(*address) };
-                    table.learn(key, &all, *lasts, now, &mut is_nameable)
-                });
-                (learned.collect(), is_clear)
-            }
-        };
-        self.say(&words, generation);
-        if is_clear && let Some(name) = heard.message.get(QUESTION_AT..).and_then(hash_name) {
-            let question = QuestionKey { name, place: heard.place.into() };
-            // A question that is not noted is waited for.
-            let _ = self.questions.insert(question, generation, 0);
-        }
-    }
-
-    fn say(&mut self, words: &[Word], generation: u64) {
-        for word in words {
-            let said = match word {
-                Word::Known(key, until_ns) => {
-                    self.hints.insert(key, Hint { key: *key, until_ns: *until_ns, generation }, 0)
-                }
-                Word::Unknown(key) => self.hints.remove(key).or(Ok(())),
-            };
-            if let Err(error) = said {
-                // It stays unknown.
-                tracing::debug!(%error, "a DNS hint was not taken");
-            }
-        }
-    }
-
-    /// Answers that have been looked at.
-    fn handled_of(&self, place: u32) -> u64 {
-        self.counts.get(&place).copied().unwrap_or(0)
-    }
-
-    /// Answers that are not looked at yet. Below 0: more were looked at than counted, as for a moment each may be.
-    fn waited_for(&self, place: u32) -> i64 {
-        let handled = self.handled_of(place);
-        self.asked.get(&place, 0).map_or(0, |asked| asked.wrapping_sub(handled).cast_signed())
-    }
-
-    fn handle(&mut self, place: u32, count: u64) {
-        self.counts.insert(place, count);
-        if let Err(error) = self.handled.set(place, count, 0) {
-            tracing::debug!(%error, "nothing is known of this cgroup's addresses");
-        }
-    }
-}
-
-/// An [`Answer`] as it came out of the ring.
-struct Heard<'a> {
-    place: u32,
-    tag: u32,
-    length: usize,
-    is_counted: bool,
-    message: &'a [u8],
-}
-
-impl<'a> Heard<'a> {
-    fn of(item: &'a [u8]) -> Option<Self> {
-        let (head, bytes) = item.split_at_checked(HEAD)?;
-        let word = |at: usize| Some(u32::from_ne_bytes(*head.get(at * 4..)?.first_chunk()?));
-        let length = usize::try_from(word(2)?).ok()?;
-        Some(Self {
-            place: word(0)?,
-            tag: word(1)?,
-            length,
-            is_counted: word(3)? != 0,
-            message: bytes.get(..length.min(ANSWER_BYTES))?,
-        })
-    }
-
-    fn read(&self) -> Reading {
-        // One that came over TCP was not looked into.
-        if self.length == 0 { Reading::Garbled } else { answer::read(self.message, self.length > self.message.len()) }
-    }
-}
-
 fn refused(source: impl Into<std::io::Error>) -> DivertError {
     DivertError::Hints { source: source.into() }
 }
@@ -441,23 +294,5 @@ fn refused(source: impl Into<std::io::Error>) -> DivertError {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("generation", &self.generation).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_that_are_waited_for_at_two_looks_are_lost_whatever_else_comes() {
-        let mut waits = Waits::default();
-        assert_eq!([waits.look(1, 0), waits.look(1, 3), waits.look(1, 0)], [0; 3], "all came");
-        assert_eq!([waits.look(1, 5), waits.look(1, 2)], [0, 2], "two of five did not");
-        assert_eq!(waits.look(1, 0), 0);
-        assert_eq!([waits.look(1, 2), waits.look(1, 7), waits.look(1, 4)], [0, 2, 4], "some, and others since");
-        assert_eq!([waits.look(2, -1), waits.look(2, 1), waits.look(2, -1), waits.look(2, -1)], [0, 0, 0, -1]);
-        waits.look(3, 1);
-        waits.forget(3);
-        assert_eq!(waits.look(3, 1), 0, "another cgroup has the number");
     }
 }

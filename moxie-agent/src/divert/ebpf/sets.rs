@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
 
-use moxie_common::{Mark, PORTS_PER_LISTENER_SET, Tag};
+use moxie_common::{Mark, Tag};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
@@ -14,13 +14,8 @@ use super::lock;
 use super::routes::{News, Reach};
 use super::tags::Tags;
 use super::watch::Watcher;
-use crate::divert::{DivertError, Listening};
+use crate::divert::{DivertError, Listening, loopback};
 use crate::namespace::{Namespace, NamespaceId};
-
-/// From one block of ports to the next.
-const STRIDE: u16 = 16;
-/// Blocks of ports that are tried.
-const BLOCKS: u16 = 8;
 
 /// Every listener set of the agent.
 #[derive(Debug)]
@@ -112,6 +107,13 @@ impl Sets {
         Ok(set)
     }
 
+    /// The tag of each namespace's set.
+    pub(super) fn tags(&self) -> Vec<(NamespaceId, Tag)> {
+        let own = lock(&self.own).clone();
+        let others: Vec<Arc<Set>> = lock(&self.others).values().filter_map(Weak::upgrade).collect();
+        own.iter().chain(&others).map(|set| (set.namespace.id(), set.tag)).collect()
+    }
+
     /// Nothing is diverted to any set from now on, whoever still holds it.
     pub(super) fn close(&self) {
         self.watcher.stop();
@@ -134,20 +136,11 @@ fn open_somewhere(
     first_port: u16,
     tags: &Arc<Tags>,
 ) -> Result<(u16, Arc<Set>, Vec<Listening>), DivertError> {
-    let blocks = (0..BLOCKS).map_while(|block| first_port.checked_add(block * STRIDE));
-    let mut last = first_port;
-    for base in blocks.filter(|base| base.checked_add(PORTS_PER_LISTENER_SET).is_some()) {
-        last = base + PORTS_PER_LISTENER_SET - 1;
-        match Set::open(namespace, base, tags) {
-            Err(error) if error.is_address_in_use() => {}
-            Ok((set, _)) if set.lacks_v6.as_ref().is_some_and(DivertError::is_address_in_use) => {}
-            opened => {
-                let (set, listening) = opened?;
-                return Ok((base, set, listening));
-            }
-        }
-    }
-    Err(DivertError::NoFreePorts { count: PORTS_PER_LISTENER_SET, first: first_port, last })
+    loopback::first_free(first_port, |first_port| {
+        let (set, listening) = Set::open(namespace, first_port, tags)?;
+        let is_taken = set.lacks_v6.as_ref().is_some_and(DivertError::is_address_in_use);
+        Ok((!is_taken).then_some((first_port, set, listening)))
+    })
 }
 
 impl Set {
@@ -217,9 +210,7 @@ impl Set {
     pub(super) fn lack(&self) -> Option<String> {
         let inode = self.namespace.id().inode();
         if lock(&self.reach).is_some_and(|reach| !reach.v4) {
-            return Some(format!(
-                "network namespace {inode} has no 127.0.0.1, so its connections go direct: `ip link set lo up` in it"
-            ));
+            return Some(loopback::is_down(inode));
         }
         self.lacks_v6.as_ref().map(|error| format!("IPv6 of network namespace {inode} goes direct: {error}"))
     }

@@ -15,7 +15,7 @@ use super::listeners::{Block, last_port};
 use super::reserve::Reserve;
 use super::rules::Wanted;
 use super::table::Table;
-use crate::divert::{DivertError, Listening};
+use crate::divert::{DivertError, Listening, loopback};
 use crate::namespace::Namespace;
 use crate::sock_diag::SockDiag;
 
@@ -82,12 +82,8 @@ impl Place {
 
     /// What keeps connections from being diverted, for people.
     pub(super) fn obstacle(&self) -> Option<String> {
-        let inode = self.namespace.id().inode();
-        (self.loopback.looked.is_some() && !self.loopback.is_up).then(|| {
-            format!(
-                "network namespace {inode} has no 127.0.0.1, so its connections go direct: `ip link set lo up` in it"
-            )
-        })
+        let is_down = self.loopback.looked.is_some() && !self.loopback.is_up;
+        is_down.then(|| loopback::is_down(self.namespace.id().inode()))
     }
 
     /// Ends it all.
@@ -108,7 +104,7 @@ impl Place {
 
     /// Where its listeners are.
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> + use<> {
-        Block::addresses(self.first_port)
+        loopback::addresses(self.first_port)
     }
 }
 

@@ -3,8 +3,8 @@
 //! Invariant: an address is known only while each name that was ever seen there, and that a client may remember still, is one that no
 //! rule could name, and so is the address itself. What would have to be forgotten for want of room makes its cgroup's addresses unknown for a while instead.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,27 +35,31 @@ pub(super) struct Table {
 }
 
 /// An address.
-#[derive(Debug, Default)]
-struct Spot {
-    names: Vec<Seen>,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spot {
+    pub(super) names: Vec<Seen>,
     /// Too many names were seen there to be remembered, the last of them until then.
-    crowded_until: u64,
+    pub(super) crowded_until: u64,
     /// As it was last said to be.
-    is_known: bool,
+    pub(super) is_known: bool,
 }
 
-#[derive(Debug)]
-struct Seen {
-    name: Arc<str>,
-    fresh_until: u64,
-    kept_until: u64,
+/// A name.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) name: Arc<str>,
+    /// How long its answer counts.
+    pub(super) fresh_until: u64,
+    /// How long a client may remember it.
+    pub(super) kept_until: u64,
 }
 
 /// What was seen in a cgroup while it had hints; clients in it remember the names all the same.
-#[derive(Debug)]
-struct Left {
-    spots: Vec<(HintKey, Spot)>,
-    distrusted_until: u64,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Left {
+    /// Of the keys the place does not count: it may have another when it has hints again.
+    pub(super) spots: Vec<(HintKey, Spot)>,
+    pub(super) distrusted_until: u64,
 }
 
 /// What is to be said of an address.
@@ -128,6 +132,63 @@ impl Table {
             spot.rest();
             left.spots.push((key, spot));
         }
+        self.keep(cgroup, left, now);
+        words
+    }
+
+    /// A cgroup has hints; what was seen there when it had some before counts.
+    pub(super) fn join(&mut self, place: u32, cgroup: u64, now: u64) {
+        if let Some(left) = self.left.remove(&cgroup) {
+            self.take_in(place, left, now);
+        }
+    }
+
+    /// What was seen in each cgroup, by its id, those that have no hints at present among them. `places`: ids by their numbers.
+    pub(super) fn hand(&self, places: &BTreeMap<u32, u64>) -> Vec<(u64, Left)> {
+        let mut handed = self.left.clone();
+        for (place, until) in &self.distrusted {
+            if let Some(cgroup) = places.get(place) {
+                let left = handed.entry(*cgroup).or_default();
+                left.distrusted_until = left.distrusted_until.max(*until);
+            }
+        }
+        for (key, spot) in &self.spots {
+            if let Some(cgroup) = places.get(&key.place) {
+                handed.entry(*cgroup).or_default().spots.push((*key, spot.clone()));
+            }
+        }
+        handed.into_iter().collect()
+    }
+
+    /// What another agent has seen in a cgroup counts here too, once everything is judged anew. Without a place it is kept for when
+    /// the cgroup has hints.
+    pub(super) fn receive(&mut self, place: Option<u32>, cgroup: u64, mut left: Left, now: u64) {
+        if let Some(place) = place {
+            return self.take_in(place, left, now);
+        }
+        for (_, spot) in &mut left.spots {
+            spot.rest();
+        }
+        if let Some(own) = self.left.remove(&cgroup) {
+            left.spots.extend(own.spots);
+            left.distrusted_until = left.distrusted_until.max(own.distrusted_until);
+        }
+        self.keep(cgroup, left, now);
+    }
+
+    fn take_in(&mut self, place: u32, left: Left, now: u64) {
+        let is_too_much = self.spots.len() + left.spots.len() > KNOWN_ADDRESSES;
+        let until = if is_too_much { now + nanoseconds(LASTING) } else { left.distrusted_until };
+        if until > now {
+            let distrusted = self.distrusted.entry(place).or_default();
+            *distrusted = (*distrusted).max(until);
+        }
+        for (key, spot) in left.spots.into_iter().filter(|_| !is_too_much) {
+            self.spots.entry(HintKey { place, ..key }).or_default().add(spot);
+        }
+    }
+
+    fn keep(&mut self, cgroup: u64, mut left: Left, now: u64) {
         left.spots.retain(|(_, spot)| !spot.is_old(now));
         self.left.retain(|_, left| !left.is_old(now));
         if self.left.values().map(|left| left.spots.len()).sum::<usize>() + left.spots.len() > KNOWN_ADDRESSES {
@@ -135,20 +196,6 @@ impl Table {
         }
         if !left.is_old(now) {
             self.left.insert(cgroup, left);
-        }
-        words
-    }
-
-    /// A cgroup has hints; what was seen there when it had some before counts.
-    pub(super) fn join(&mut self, place: u32, cgroup: u64, now: u64) {
-        let Some(left) = self.left.remove(&cgroup) else { return };
-        if left.distrusted_until > now {
-            self.distrusted.insert(place, left.distrusted_until);
-        }
-        if self.spots.len() + left.spots.len() > KNOWN_ADDRESSES {
-            self.distrusted.insert(place, now + nanoseconds(LASTING));
-        } else {
-            self.spots.extend(left.spots.into_iter().map(|(key, spot)| (HintKey { place, ..key }, spot)));
         }
     }
 
@@ -201,6 +248,20 @@ impl Spot {
             self.names.push(seen);
         } else {
             self.crowded_until = self.crowded_until.max(seen.kept_until);
+        }
+    }
+
+    /// What was seen there by another. Of an answer that both have seen, what it says here counts.
+    fn add(&mut self, other: Self) {
+        self.crowded_until = self.crowded_until.max(other.crowded_until);
+        for seen in other.names {
+            if let Some(own) = self.names.iter_mut().find(|own| own.name == seen.name) {
+                own.kept_until = own.kept_until.max(seen.kept_until);
+            } else if self.names.len() < MOST_NAMES {
+                self.names.push(seen);
+            } else {
+                self.crowded_until = self.crowded_until.max(seen.kept_until);
+            }
         }
     }
 
@@ -261,184 +322,9 @@ fn literal(address: Address) -> String {
     }
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: u64 = 1_000_000_000;
-
-    fn key(last: u8) -> HintKey {
-        HintKey { place: 1, tag: 7, address: Address::from(std::net::IpAddr::from([198, 51, 100, last])) }
-    }
-
-    /// A rule could name what begins with `r`.
-    fn ruled(name: &str) -> bool {
-        name.starts_with('r')
-    }
-
-    #[derive(Default)]
-    struct Bench(Table);
-
-    impl Bench {
-        fn learn(&mut self, last: u8, names: &[&str], seconds: u64, at: u64) -> Option<u64> {
-            let names: Vec<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
-            let words = self.0.learn(key(last), &names, Duration::from_secs(seconds), at * SECOND, &mut ruled);
-            words.into_iter().find_map(|word| match word {
-                Word::Known(_, until) => Some(until / SECOND),
-                Word::Unknown(_) => None,
-            })
-        }
-    }
-
-    #[test]
-    fn an_address_is_known_for_as_long_as_its_answer_says_and_no_longer_than_five_minutes() {
-        let mut bench = Bench::default();
-        assert_eq!(bench.learn(1, &["free"], 20, 100), Some(120));
-        assert_eq!(bench.learn(1, &["free"], 86_400, 110), Some(410));
-        assert_eq!(bench.learn(1, &["free"], 5, 111), Some(116), "the newest answer counts");
-        assert_eq!(bench.learn(2, &["free"], 0, 100), None, "not to be kept at all");
-        assert_eq!((bench.0.known(1, 112 * SECOND), bench.0.known(1, 116 * SECOND)), (1, 0));
-        assert_eq!(bench.0.known(2, 112 * SECOND), 0, "another cgroup's");
-        assert!(bench.0.has_known(1, key(1).address) && !bench.0.has_known(1, key(2).address));
-    }
-
-    #[test]
-    fn a_named_host_at_the_same_address_wins_whichever_was_seen_first() {
-        let mut bench = Bench::default();
-        assert_eq!(bench.learn(1, &["free"], 60, 0), Some(60));
-        assert_eq!(bench.learn(1, &["ruled"], 10, 1), None);
-        assert_eq!(bench.learn(1, &["free"], 60, 2), None);
-        assert_eq!(bench.learn(1, &["free"], 60, 3000), None, "clients may remember it for an hour");
-        assert_eq!(bench.learn(1, &["free"], 60, 3612), Some(3672));
-        assert_eq!(bench.learn(2, &["free", "ruled"], 60, 0), None, "one name of the chain");
-    }
-
-    #[test]
-    fn an_address_that_a_rule_names_itself_is_not_known() {
-        let mut table = Table::default();
-        let mut is_nameable = |name: &str| name == "198.51.100.1" || name == "[2001:db8::1]";
-        let mut learn = |address: &str| {
-            let address = Address::from(address.parse::<IpAddr>().unwrap());
-            let key = HintKey { address, ..key(0) };
-            table.learn(key, &["free".into()], Duration::from_mins(1), 0, &mut is_nameable);
-            table.has_known(1, address)
-        };
-        assert!(!learn("198.51.100.1") && !learn("2001:db8::1"));
-        assert!(learn("198.51.100.2") && learn("2001:db8::2"));
-    }
-
-    #[test]
-    fn other_rules_judge_anew_what_was_seen() {
-        let mut bench = Bench::default();
-        bench.learn(1, &["free"], 60, 0);
-        bench.learn(2, &["ruled"], 60, 0);
-        let mut words = bench.0.judge_all(SECOND, &mut |name| name == "free");
-        words.sort_by_key(|word| matches!(word, Word::Known(..)));
-        assert_eq!(words, [Word::Unknown(key(1)), Word::Known(key(2), 60 * SECOND)]);
-        assert!(bench.0.judge_all(100 * SECOND, &mut |_| false).iter().all(|word| matches!(word, Word::Unknown(_))));
-        assert!(bench.0.judge_all(4000 * SECOND, &mut |_| false).is_empty(), "nobody remembers them");
-        bench.learn(1, &["free"], 60, 5000);
-        let forgotten = bench.0.judge_all(9000 * SECOND, &mut |_| false);
-        assert_eq!(forgotten, [Word::Unknown(key(1))], "what was known is taken back as it is forgotten");
-    }
-
-    #[test]
-    fn what_was_not_understood_makes_a_cgroups_addresses_unknown_for_a_while() {
-        let mut bench = Bench::default();
-        bench.learn(1, &["free"], 60, 0);
-        assert_eq!(bench.0.distrust(1, PASSING, SECOND), [Word::Unknown(key(1))]);
-        assert_eq!(bench.0.distrust(2, PASSING, SECOND), []);
-        assert_eq!(bench.learn(2, &["free"], 60, 2), None);
-        assert_eq!(bench.learn(2, &["free"], 60, 302), Some(362));
-        bench.0.distrust(1, LASTING, 302 * SECOND);
-        bench.0.distrust(1, PASSING, 303 * SECOND);
-        assert_eq!(bench.learn(2, &["free"], 60, 4201), None, "the longer time counts");
-        assert_eq!(bench.learn(2, &["free"], 60, 4202), Some(4262));
-    }
-
-    #[test]
-    fn a_crowd_of_names_is_not_known() {
-        let mut bench = Bench::default();
-        let names: Vec<String> = (0..40).map(|number| format!("free{number}")).collect();
-        for name in &names[..32] {
-            assert!(bench.learn(1, &[name], 60, 0).is_some());
-        }
-        assert_eq!(bench.learn(1, &[&names[32]], 60, 0), None);
-        assert_eq!(bench.learn(1, &[&names[0]], 60, 3000), None);
-    }
-
-    #[test]
-    fn a_full_table_knows_less_and_never_more() {
-        let mut bench = Bench::default();
-        for number in 0..KNOWN_ADDRESSES {
-            let address = Address([9, 9, 9, u32::try_from(number).unwrap()]);
-            bench.0.learn(HintKey { address, ..key(0) }, &["free".into()], Duration::from_mins(1), 0, &mut ruled);
-        }
-        assert_eq!(bench.learn(1, &["free"], 60, 0), None);
-        assert_eq!(bench.0.known(1, SECOND), KNOWN_ADDRESSES);
-        bench.learn(1, &["ruled"], 60, 0);
-        assert_eq!(bench.0.known(1, SECOND), 0, "where it is cannot be remembered");
-        assert_eq!(bench.learn(1, &["free"], 60, 5000), Some(5060), "the others are forgotten by then");
-    }
-
-    #[test]
-    fn a_cgroup_that_leaves_takes_its_addresses_along() {
-        let mut bench = Bench::default();
-        bench.learn(1, &["free"], 60, 0);
-        bench.learn(2, &["ruled"], 60, 0);
-        assert_eq!(bench.0.leave(1, 77, SECOND), [Word::Unknown(key(1))]);
-        assert!(bench.0.leave(1, 78, SECOND).is_empty());
-    }
-
-    #[test]
-    fn a_cgroup_that_comes_back_remembers_where_a_rules_name_was() {
-        let mut bench = Bench::default();
-        bench.learn(1, &["free"], 60, 0);
-        bench.learn(2, &["ruled"], 60, 0);
-        bench.learn(3, &["later"], 60, 0);
-        bench.0.leave(1, 77, SECOND);
-        bench.0.join(1, 78, 2 * SECOND);
-        assert_eq!(bench.learn(2, &["free"], 60, 2), Some(62), "another cgroup has the number");
-        bench.0.leave(1, 78, 3 * SECOND);
-        bench.0.join(1, 77, 4 * SECOND);
-        assert_eq!(bench.0.known(1, 4 * SECOND), 0, "not before another answer");
-        assert_eq!(bench.learn(1, &["free"], 60, 5), Some(65));
-        assert_eq!(bench.learn(2, &["free"], 60, 5), None);
-        assert_eq!(bench.learn(3, &["free"], 60, 5), Some(65));
-        let words = bench.0.judge_all(6 * SECOND, &mut |name| name == "later");
-        assert!(words.contains(&Word::Unknown(key(3))), "what is a rule's name by now");
-        bench.0.leave(1, 77, 3000 * SECOND);
-        bench.0.join(1, 77, 3001 * SECOND);
-        assert_eq!(bench.learn(2, &["free"], 60, 3002), None);
-        assert_eq!(bench.learn(2, &["free"], 60, 3661), Some(3721), "an hour after its answer");
-    }
-
-    #[test]
-    fn what_a_cgroup_had_to_distrust_it_distrusts_when_it_comes_back() {
-        let mut bench = Bench::default();
-        bench.0.distrust(1, LASTING, 0);
-        bench.0.leave(1, 77, SECOND);
-        bench.0.join(1, 77, 2 * SECOND);
-        assert_eq!(bench.learn(1, &["free"], 60, 3899), None);
-        assert_eq!(bench.learn(1, &["free"], 60, 3900), Some(3960));
-    }
-
-    #[test]
-    fn more_than_can_be_kept_of_cgroups_that_left_is_distrusted() {
-        let mut bench = Bench::default();
-        for cgroup in 1..=2 {
-            for number in 0..=u32::try_from(KNOWN_ADDRESSES / 2).unwrap() {
-                let key = HintKey { address: Address([9, 9, 9, number]), ..key(0) };
-                bench.0.learn(key, &["free".into()], Duration::from_mins(1), 0, &mut ruled);
-            }
-            bench.0.leave(1, cgroup, 0);
-        }
-        bench.0.join(1, 2, SECOND);
-        assert_eq!(bench.learn(1, &["free"], 60, 3899), None);
-        assert_eq!(bench.learn(1, &["free"], 60, 3900), Some(3960));
-    }
-}
+mod tests;

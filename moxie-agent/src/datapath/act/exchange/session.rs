@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::party::Party;
 use crate::datapath::downstream::Abort;
+use crate::datapath::party::Party;
 use crate::datapath::record::ExchangeLog;
 use crate::datapath::tunnel::undialled;
 use crate::divert::Form;

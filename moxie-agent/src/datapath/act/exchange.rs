@@ -1,7 +1,6 @@
 //! The inner loop for requests that an explicit proxy's client sends in absolute-form: each goes through decide -> act -> record.
 
 pub mod body;
-pub mod party;
 pub mod session;
 
 use std::sync::Arc;
@@ -11,8 +10,8 @@ use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 
-use super::act::{delay, forward, respond, rewrite};
-use super::record::ExchangeLog;
+use super::{delay, forward, respond, rewrite};
+use crate::datapath::record::ExchangeLog;
 use crate::journal::Protocol;
 use crate::rules::set::{self, Action, Hit, normal_authority};
 use body::ResponseBody;

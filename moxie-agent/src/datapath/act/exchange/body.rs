@@ -10,8 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::super::downstream::Abort;
-use super::super::record::{ExchangeLog, SharedLog, lock};
+use crate::datapath::downstream::Abort;
+use crate::datapath::record::{ExchangeLog, SharedLog, lock};
 use crate::journal::ExchangeError;
 use crate::upstream::link::Lease;
 
