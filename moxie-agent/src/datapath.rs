@@ -6,7 +6,7 @@ pub mod decide;
 pub mod downstream;
 pub mod exchange;
 mod http1;
-mod http2;
+pub mod http2;
 pub mod learned;
 pub mod load;
 pub mod original_dst;

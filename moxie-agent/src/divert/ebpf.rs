@@ -7,7 +7,7 @@ mod address_map;
 mod control;
 pub mod foreign;
 mod handshakes;
-mod hints;
+pub mod hints;
 mod home;
 mod links;
 mod listeners;

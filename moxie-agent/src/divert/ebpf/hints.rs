@@ -3,7 +3,8 @@
 //! The kernel half copies the DNS answers that come to a cgroup's sockets; a thread reads them, and says which addresses are known. In
 //! doubt an address is not. What the kernel half and this have to agree on is in `moxie-common/src/hints.rs`.
 
-mod answer;
+pub mod answer;
+mod heard;
 mod table;
 
 use std::fmt;
@@ -16,7 +17,7 @@ use std::thread::{self, JoinHandle};
 use aya::Ebpf as Object;
 use aya::maps::{Array, HashMap, MapData, RingBuf};
 use moxie_common::Address;
-use moxie_common::hints::{ANSWER_BYTES, Answer, HINTED_PLACES, Hint, HintKey, QUESTION_AT, QuestionKey, hash_name};
+use moxie_common::hints::{HINTED_PLACES, Hint, HintKey, QUESTION_AT, QuestionKey, hash_name};
 use moxie_common::names;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -25,6 +26,7 @@ use super::control::{Controls, monotonic_ns};
 use super::{load, lock};
 use crate::divert::{DivertError, Names as Judge};
 use answer::Reading;
+pub use heard::Heard;
 use table::{LASTING, Names, PASSING, Table, Word};
 
 /// Milliseconds from one look whether an answer has been lost to the next.
@@ -36,8 +38,6 @@ const TURNS: usize = 1000;
 /// Of the ring and of the waking event, in epoll.
 const RING: u64 = 0;
 const WAKING: u64 = 1;
-/// Bytes of an [`Answer`] before the message.
-const HEAD: usize = size_of::<Answer>() - ANSWER_BYTES;
 
 /// Hints; the thread ends when this is dropped.
 #[derive(Debug)]
@@ -402,35 +402,6 @@ impl State {
         if let Err(error) = self.handled.set(place, count, 0) {
             tracing::debug!(%error, "nothing is known of this cgroup's addresses");
         }
-    }
-}
-
-/// An [`Answer`] as it came out of the ring.
-struct Heard<'a> {
-    place: u32,
-    tag: u32,
-    length: usize,
-    is_counted: bool,
-    message: &'a [u8],
-}
-
-impl<'a> Heard<'a> {
-    fn of(item: &'a [u8]) -> Option<Self> {
-        let (head, bytes) = item.split_at_checked(HEAD)?;
-        let word = |at: usize| Some(u32::from_ne_bytes(*head.get(at * 4..)?.first_chunk()?));
-        let length = usize::try_from(word(2)?).ok()?;
-        Some(Self {
-            place: word(0)?,
-            tag: word(1)?,
-            length,
-            is_counted: word(3)? != 0,
-            message: bytes.get(..length.min(ANSWER_BYTES))?,
-        })
-    }
-
-    fn read(&self) -> Reading {
-        // One that came over TCP was not looked into.
-        if self.length == 0 { Reading::Garbled } else { answer::read(self.message, self.length > self.message.len()) }
     }
 }
 
