@@ -10,9 +10,13 @@ mod oracles;
 mod table;
 mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 
 use judge::disagreement;
+
+/// How many cases each server sees in full as Moxie does, whatever its version: every one sees what is plain.
+const LEAST_AGREED: usize = 60;
 
 #[test]
 fn there_are_more_than_400_cases_and_each_has_a_name() {
@@ -67,8 +71,29 @@ fn what_moxie_sees_does_not_depend_on_how_bytes_arrive() {
     }
 }
 
-/// Asks nginx, HAProxy, Node, Go, h11 and hyper.
+/// Asks nginx, HAProxy, Node, Go, h11 and hyper, of whatever versions they are.
 #[test]
-fn the_table_is_what_servers_do() {
-    table::hold(&oracles::ask(&cases::all()).unwrap()).unwrap();
+fn the_servers_here_see_what_moxie_sees() {
+    let measured = oracles::measured().unwrap();
+    let mut wrong = Vec::new();
+    let mut agreed: BTreeMap<&str, usize> = measured.versions.keys().map(|server| (*server, 0)).collect();
+    for (case, views) in &measured.views {
+        let ours = moxie::view(&case.bytes);
+        for (server, theirs) in views {
+            wrong.extend(disagreement(&ours, theirs).map(|why| format!("{} {server}: {why}", case.name)));
+            *agreed.entry(server).or_default() += usize::from(!ours.is_doubtful() && ours == *theirs);
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{:?}", wrong.join("\n"), measured.versions);
+    // A server that refuses everything would agree with anything.
+    assert_eq!(agreed.len(), 6, "{agreed:?}");
+    assert!(agreed.values().all(|count| *count >= LEAST_AGREED), "{agreed:?}");
+}
+
+#[test]
+fn the_servers_here_do_what_the_table_says() {
+    for left in table::hold(oracles::measured().unwrap()).unwrap() {
+        // Past the capture of what tests print, since this one passes.
+        writeln!(std::io::stderr(), "not compared with the table: {left}").unwrap();
+    }
 }

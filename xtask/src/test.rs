@@ -121,7 +121,7 @@ fn code(summary: &mut Summary) -> Result<()> {
 
 /// Hostile HTTP/1 against the table of what servers make of it; then the table against the servers.
 fn hostile(summary: &mut Summary) {
-    const SERVERS: &str = "the_table_is_what_servers_do";
+    const SERVERS: &str = "the_servers_here";
     let test = || cargo(&["test", "-p", "moxie-tests", "--test", "hostile"]);
     summary.command("hostile HTTP/1", with(test(), &["--", "--skip", SERVERS]));
     let step = "hostile HTTP/1: nginx, HAProxy, Node, Go, h11, hyper";
