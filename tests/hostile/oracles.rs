@@ -5,7 +5,7 @@
 mod drive;
 mod hyper;
 mod servers;
-mod version;
+pub(crate) mod version;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -15,11 +15,12 @@ use anyhow::Result;
 use super::cases::{self, Case};
 use super::view::View;
 use drive::Replied;
+pub(crate) use servers::command;
 
-/// What the servers of this machine make of the cases.
+/// What the readers of this machine make of the cases.
 #[derive(Debug)]
 pub struct Measured {
-    /// Which version each server is of.
+    /// Which version each is of.
     pub versions: BTreeMap<&'static str, String>,
     /// What each sees of each case.
     pub views: Vec<(Case, BTreeMap<&'static str, View>)>,

@@ -97,7 +97,7 @@ fn configured(file: &str, directory: &Path, port: &str, behind: &str) -> Result<
 }
 
 /// A program without this shell's environment.
-pub(super) fn command(program: &str, arguments: &[&str]) -> Command {
+pub(crate) fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").stdin(Stdio::null());
     command

@@ -1,4 +1,4 @@
-//! Which versions of the servers are here: another may see other things, and the table is about those that it names.
+//! Which versions of the readers are here: another may see other things, and the table is about those that it names.
 
 use std::process::Command;
 
@@ -7,17 +7,25 @@ use anyhow::{Context, Result};
 use super::servers::command;
 
 /// The version that a server's program says it is, such as `1.22.1`.
-pub(super) fn of(server: &str) -> Result<String> {
+pub(crate) fn of(server: &str) -> Result<String> {
     let said = match server {
         "hyper" => return locked("hyper"),
         "nginx" => said(Command::new("nginx").arg("-v")),
         "haproxy" => said(Command::new("haproxy").arg("-v")),
         "node" => said(&mut command("node", &["--version"])),
         "go" => said(&mut command("go", &["version"])),
-        _ => said(&mut command("/usr/bin/python3", &["-c", "import h11; print(h11.__version__)"])),
+        "curl" => said(&mut command("curl", &["--version"])),
+        "http.client" => said(&mut command("/usr/bin/python3", &["--version"])),
+        "aiohttp" => python("aiohttp"),
+        _ => python("h11"),
     };
     let said = said.with_context(|| format!("{server} does not say its version; cargo xtask setup installs it"))?;
     number(&said).with_context(|| format!("{server} says no version: {said:?}"))
+}
+
+/// A package of Python's.
+fn python(package: &str) -> Result<String> {
+    said(&mut command("/usr/bin/python3", &["-c", &format!("import {package}; print({package}.__version__)")]))
 }
 
 /// nginx says it on its standard error.
