@@ -72,11 +72,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if let Err(error) = ran
             && new.is_empty()
         {
-            // What an earlier run has left crashes still, or the program ends for another reason.
-            if after.is_empty() {
-                return Err(error);
-            }
+            // What an earlier run has left crashes still, or the program ended for another reason.
             new.extend(&after);
+            if after.is_empty() {
+                found.push(format!("{target} left no input: {error:#}"));
+            }
         }
         found.extend(new.into_iter().map(|crash| told(target, crash)));
     }

@@ -16,6 +16,7 @@ use moxie_agent::paths::StateDir;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
@@ -94,10 +95,13 @@ pub(super) struct Agent {
     door: SocketAddr,
     destination: Arc<Mutex<SocketAddr>>,
     _state: TempDir,
+    _pipe: Signal,
 }
 
 impl Agent {
     pub(super) async fn start() -> Self {
+        // The fuzzer's program does not begin as Rust's do, which hear of a broken pipe by the write that failed.
+        let pipe = signal(SignalKind::pipe()).expect("a signal that can be handled");
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             PANICS.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +127,7 @@ impl Agent {
         let app = App::start_on(Arc::new(divert), options).await.expect("an agent");
         let never = json!({"url": ".*", "when": {"headers": {"X-A": {"present": true, "absent": true}}}});
         app.rules.create(&never).await.expect("a rule");
-        Self { _app: app, door, destination, _state: state }
+        Self { _app: app, door, destination, _state: state, _pipe: pipe }
     }
 
     pub(super) fn door(&self) -> SocketAddr {
