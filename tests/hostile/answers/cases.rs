@@ -226,7 +226,9 @@ fn chunks(cases: &mut Cases) {
 }
 
 fn lines(cases: &mut Cases) {
-    const LINES: [(&str, &[u8]); 20] = [
+    const LINES: [(&str, &[u8]); 22] = [
+        ("space-before-colon", b"X : a\r\nContent-Length: 5\r\n"),
+        ("space-before-colon-last", b"Content-Length: 5\r\nX : a\r\n"),
         ("lf", b"X: a\nContent-Length: 5\n"),
         ("lf-first", b"X: a\nContent-Length: 5\r\n"),
         ("cr", b"X: a\rContent-Length: 5\r\n"),

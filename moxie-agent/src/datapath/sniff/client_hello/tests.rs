@@ -159,7 +159,8 @@ fn every_prefix_of_a_hello_in_small_records_is_partial() {
         let message = payload(&bytes);
         let small = framed(&message, &(0..message.len()).collect::<Vec<_>>());
         assert_eq!(parse(&small), expected);
-        for end in 0..small.len() {
+        // Records are of 6 bytes, so the cuts go through all their places; of long hellos every cut would take a minute.
+        for end in (0..small.len()).step_by(if message.len() > 600 { 7 } else { 1 }) {
             assert_eq!(parse(&small[..end]), Progress::Partial);
         }
     }
