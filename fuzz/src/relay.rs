@@ -99,6 +99,7 @@ fn play(request: &[u8], answer: &[u8], step: usize) -> (Heard, Option<Heard>) {
     played
 }
 
+#[expect(clippy::disallowed_methods, reason = "a client of the target's own, on loopback")]
 async fn client(agent: &Agent, request: &[u8], step: usize) -> Heard {
     let stream = TcpStream::connect(agent.door()).await.expect("the agent's door");
     stream.set_nodelay(true).expect("an option");

@@ -23,6 +23,7 @@ pub(super) async fn ask(cases: &[Case], destination: SocketAddr) -> Vec<View> {
     said
 }
 
+#[expect(clippy::disallowed_methods, reason = "a client of this test's own, on loopback")]
 async fn one(number: usize, case: &Case, destination: SocketAddr) -> Result<View> {
     let stream = TcpStream::connect(destination).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
