@@ -2,8 +2,13 @@
 //!
 //! cargo-fuzz runs them (`fuzz_targets/`), and `cargo test -p moxie-tests --test fuzz` runs them on the corpus.
 
+mod admin;
 mod bytes;
+mod host;
+mod http2;
 mod kernel;
+mod names;
+mod relay;
 mod text;
 mod wire;
 
@@ -11,7 +16,7 @@ mod wire;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also its corpus' and its program's.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 25] = [
     ("client_hello", wire::client_hello),
     ("tls_record_split", wire::tls_record_split),
     ("sniff_http1", wire::sniff_http1),
@@ -22,11 +27,20 @@ pub const TARGETS: [(&str, Target); 16] = [
     ("h1_edit", wire::h1_edit),
     ("h1_differential", wire::h1_differential),
     ("proxy_head", wire::proxy_head),
+    ("hpack", http2::hpack),
+    ("h1_relay", relay::h1_relay),
+    ("h2_relay", relay::h2_relay),
+    ("dns_answer", names::dns_answer),
     ("rule_json", text::rule_json),
     ("shorthand", text::shorthand),
     ("import", text::import),
     ("url_match", text::url_match),
+    ("rule_decide", text::rule_decide),
     ("config", text::config),
+    ("admin_json", admin::admin_json),
+    ("event_stream", admin::event_stream),
+    ("container", host::container),
+    ("host_texts", host::host_texts),
     ("kernel_answers", kernel::answers),
 ];
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use moxie_agent::cli::rulefile;
 use moxie_agent::config::{self, Flags};
-use moxie_agent::rules::set::Request;
+use moxie_agent::http1::{Read, RequestHead};
+use moxie_agent::rules::set::{Naming, Request, normal_authority};
 use moxie_agent::rules::{Rule, RuleId, RuleSet, RuleSpec, Tally, shorthand as short};
 use moxie_agent::scope::Caller;
 use serde_json::{Value, json};
@@ -17,6 +18,12 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn spec(json: &Value) -> Option<RuleSpec> {
     RuleSpec::from_json(json, NOW).ok().map(|checked| checked.value)
+}
+
+fn rules(spec: RuleSpec) -> RuleSet {
+    let tally = Arc::new(Tally::new(spec.mock_count()));
+    let rule = Rule { id: RuleId("r".to_owned()), seq: 0, spec, created_at: NOW, updated_at: NOW, tally };
+    RuleSet::compile(vec![Arc::new(rule)], 1)
 }
 
 /// A rule that is accepted is written as it was read.
@@ -60,20 +67,49 @@ pub(crate) fn url_match(bytes: &[u8]) {
     let without_query = format!("{authority}{path}");
     let matches = naive.is_match(&without_query) || (query.is_some() && naive.is_match(asked));
 
-    let rule = Rule {
-        id: RuleId("r".to_owned()),
-        seq: 0,
-        spec,
-        created_at: NOW,
-        updated_at: NOW,
-        tally: Arc::new(Tally::new(-1)),
-    };
-    let set = RuleSet::compile(vec![Arc::new(rule)], 1);
+    let set = rules(spec);
     let (headers, caller) = (HeaderMap::new(), Caller::default());
     let request =
         Request { method: "GET", scheme: "https", authority, path, query, headers: &headers, caller: &caller };
     assert_eq!(set.decide(&request, NOW).is_some(), matches, "{url:?} {asked:?}");
     assert!(!matches || set.can_name(authority, NOW), "{url:?} cannot name {authority:?}");
+}
+
+/// A rule, and on the next lines a request's head: what is explained is what is done.
+pub(crate) fn rule_decide(bytes: &[u8]) {
+    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return };
+    let (rule, head) = bytes.split_at(end);
+    let Ok(json) = serde_json::from_slice::<Value>(rule) else { return };
+    let Some(spec) = spec(&json) else { return };
+    let (head, mut read) = (&head[1..], RequestHead::default());
+    if read.read(head) != Ok(Read::Done) {
+        return;
+    }
+    let mut headers = HeaderMap::new();
+    for field in read.fields(head) {
+        if let (Ok(name), Ok(value)) = (field.name.parse::<HeaderName>(), HeaderValue::from_bytes(field.value)) {
+            headers.append(name, value);
+        }
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let authority = normal_authority(read.authority(head).unwrap_or_default(), "http");
+    let (path, query) = (text(read.path(head)), read.query(head).map(text));
+    let caller = Caller::default();
+    let request = Request {
+        method: read.method(head),
+        scheme: "http",
+        authority: &authority,
+        path: &path,
+        query: query.as_deref(),
+        headers: &headers,
+        caller: &caller,
+    };
+    let (always, set) = (json.get("percentage").is_none(), rules(spec));
+    let explained = set.explain(&request, NOW);
+    let hit = set.decide(&request, NOW);
+    assert!(explained.rule.is_some() || hit.is_none(), "{explained:?}");
+    assert!(explained.rule.is_none() || hit.is_some() || !always, "{explained:?}");
+    assert!(hit.is_none() || set.can_name(&authority, NOW) || set.naming(&authority, &caller, NOW) == Naming::Spent);
 }
 
 pub(crate) fn config(bytes: &[u8]) {

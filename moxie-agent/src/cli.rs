@@ -2,7 +2,7 @@
 
 mod agent;
 mod ca;
-mod client;
+pub mod client;
 mod completions;
 mod cover;
 mod divert;

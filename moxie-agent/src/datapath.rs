@@ -5,7 +5,7 @@ pub mod act;
 pub mod decide;
 pub mod downstream;
 mod http1;
-mod http2;
+pub mod http2;
 pub mod learned;
 pub mod load;
 pub mod original_dst;

@@ -139,6 +139,9 @@ pub enum Doubt {
     /// A transfer coding in HTTP/1.0, or toward a client that speaks HTTP/1.0.
     #[error("there is a Transfer-Encoding in HTTP/1.0")]
     CodingInHttp10,
+    /// A transfer coding in an answer whose status has no body, which some clients read all the same.
+    #[error("there is a Transfer-Encoding in an answer that has no body")]
+    CodingWithoutBody,
     /// A Connection field with bytes that no list of tokens has.
     #[error("the Connection header is not a list of tokens")]
     OddConnection,
@@ -210,6 +213,7 @@ impl Doubt {
             Self::LengthAndCoding => "length_and_coding",
             Self::OddCoding => "odd_coding",
             Self::CodingInHttp10 => "coding_in_http10",
+            Self::CodingWithoutBody => "coding_without_body",
             Self::OddConnection => "odd_connection",
             Self::ConnectWithBody => "connect_with_body",
             Self::OddChunkSize => "odd_chunk_size",

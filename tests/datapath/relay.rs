@@ -105,7 +105,7 @@ fn reset(stream: TcpStream) {
 }
 
 /// Each with whether the connection is still read after it.
-const MESSAGES: [(&str, &str, bool); 16] = [
+const MESSAGES: [(&str, &str, bool); 17] = [
     ("GET /a HTTP/1.1\r\nhOsT: plain.example\r\nX-b: 1\r\nx-A:   v  \r\nX-B: 2\r\n\r\n", OK, true),
     ("GET /a<>\"{}|\\^`%zz?\"<>#frag HTTP/1.1\r\nHost: plain.example\r\n\r\n", OK, true),
     ("POST /a HTTP/1.1\r\nHost: plain.example\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", OK, true),
@@ -119,8 +119,13 @@ const MESSAGES: [(&str, &str, bool); 16] = [
     ("GET /a HTTP/1.1\r\nHost: plain.example\r\n\r\n", "HTTP/1.1 204 \r\nContent-Length: 0\r\n\r\n", true),
     (
         "GET /a HTTP/1.1\r\nHost: plain.example\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nX: a\r\n folded\r\nOdd : 1\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nX: a\r\n folded\r\nContent-Length: 2\r\nOdd : 1\r\n\r\nok",
         true,
+    ),
+    (
+        "GET /a HTTP/1.1\r\nHost: plain.example\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nOdd : 1\r\nContent-Length: 2\r\n\r\nok",
+        false,
     ),
     ("GET /a HTTP/1.1\r\nHost: plain.example\r\n\r\n", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", true),
     (

@@ -8,6 +8,8 @@ mod lines;
 mod order;
 mod targets;
 
+pub(crate) use framing::{CODINGS, LENGTHS};
+
 /// What follows every case, so that a reader who took too much or too little shows it.
 pub const SENTINEL: &[u8] = b"GET /sentinel HTTP/1.1\r\nHost: s.example\r\nConnection: close\r\n\r\n";
 

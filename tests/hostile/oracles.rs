@@ -5,20 +5,42 @@
 mod drive;
 mod hyper;
 mod servers;
+pub(crate) mod version;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use anyhow::Result;
 
-use super::cases::Case;
+use super::cases::{self, Case};
 use super::view::View;
 use drive::Replied;
+pub(crate) use servers::command;
 
-/// What each server makes of each case.
-pub fn ask(cases: &[Case]) -> Result<Vec<(Case, BTreeMap<&'static str, View>)>> {
+/// What the readers of this machine make of the cases.
+#[derive(Debug)]
+pub struct Measured {
+    /// Which version each is of.
+    pub versions: BTreeMap<&'static str, String>,
+    /// What each sees of each case.
+    pub views: Vec<(Case, BTreeMap<&'static str, View>)>,
+}
+
+/// Asks them, once for all tests.
+///
+/// # Errors
+/// One of them is not here, or does not run.
+pub fn measured() -> Result<&'static Measured> {
+    static MEASURED: LazyLock<Result<Measured>> = LazyLock::new(|| measure(&cases::all()));
+    MEASURED.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))
+}
+
+fn measure(cases: &[Case]) -> Result<Measured> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut views: Vec<BTreeMap<&'static str, View>> = vec![BTreeMap::new(); cases.len()];
+    let mut versions = BTreeMap::new();
     for server in runtime.block_on(servers::start())? {
+        versions.insert(server.name(), version::of(server.name())?);
         let replies = runtime.block_on(drive::all(cases, server.address()))?;
         let said = server.said(&replies)?;
         for (((view, case), reply), requests) in views.iter_mut().zip(cases).zip(replies).zip(said) {
@@ -28,7 +50,7 @@ pub fn ask(cases: &[Case]) -> Result<Vec<(Case, BTreeMap<&'static str, View>)>> 
             view.insert(server.name(), View { requests, end: reply.end });
         }
     }
-    Ok(cases.iter().cloned().zip(views).collect())
+    Ok(Measured { versions, views: cases.iter().cloned().zip(views).collect() })
 }
 
 /// Whether a server's view of a case can be had, and is the same each time.

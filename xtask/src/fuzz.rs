@@ -67,16 +67,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("fuzz: {target} for {} s", share.as_secs());
         let before = crashes(target)?;
         let ran = command::show(fuzzer(target, share)?);
-        let new: Vec<PathBuf> = crashes(target)?.into_iter().filter(|crash| !before.contains(crash)).collect();
-        if ran.is_err() && new.is_empty() {
-            ran?;
+        let after = crashes(target)?;
+        let mut new: Vec<&PathBuf> = after.iter().filter(|crash| !before.contains(crash)).collect();
+        if let Err(error) = ran
+            && new.is_empty()
+        {
+            // What an earlier run has left crashes still, or the program ended for another reason.
+            new.extend(&after);
+            if after.is_empty() {
+                found.push(format!("{target} left no input: {error:#}"));
+            }
         }
-        found.extend(new.iter().map(|crash| told(target, crash)));
+        found.extend(new.into_iter().map(|crash| told(target, crash)));
     }
     if !found.is_empty() {
         bail!("{}", found.join("\n"));
     }
-    println!("fuzz: nothing found");
+    println!("fuzz: nothing found by {} targets", targets.len());
     Ok(())
 }
 
@@ -122,7 +129,8 @@ fn fuzzer(target: &str, share: Duration) -> Result<Command> {
     fs::create_dir_all(&grown)?;
     fs::create_dir_all(&crashes)?;
     let mut command = cargo_fuzz("run", target);
-    command.arg(grown).arg(Path::new(FUZZ).join("corpus").join(target)).arg("--");
+    // What is new goes to the first; what once crashed is tried again with the rest, until it is mended.
+    command.arg(grown).arg(Path::new(FUZZ).join("corpus").join(target)).arg(&crashes).arg("--");
     command.arg(format!("-max_total_time={}", share.as_secs())).arg(format!("-artifact_prefix={}/", crashes.display()));
     command.args(["-max_len=65536", "-timeout=5", "-rss_limit_mb=1024", "-print_final_stats=1", "-verbosity=0"]);
     Ok(command)
@@ -142,6 +150,6 @@ fn names(directory: &Path) -> Result<Vec<PathBuf>> {
 fn told(target: &str, crash: &Path) -> String {
     let crash = crash.display();
     format!(
-        "{target} found {crash}\n  keep it:   cp {crash} fuzz/corpus/{target}/\n  replay it: cargo test -p moxie-tests --test fuzz"
+        "{target} found {crash}\n  keep it:   mv {crash} fuzz/corpus/{target}/\n  replay it: cargo test -p moxie-tests --test fuzz"
     )
 }

@@ -119,14 +119,14 @@ fn code(summary: &mut Summary) -> Result<()> {
     Ok(())
 }
 
-/// Hostile HTTP/1 against the table of what servers make of it; then the table against the servers.
+/// Hostile HTTP/1 against the tables of what servers and clients make of it; then the tables against those.
 fn hostile(summary: &mut Summary) {
-    const SERVERS: &str = "the_table_is_what_servers_do";
+    const PEERS: [&str; 2] = ["the_servers_here", "the_clients_here"];
     let test = || cargo(&["test", "-p", "moxie-tests", "--test", "hostile"]);
-    summary.command("hostile HTTP/1", with(test(), &["--", "--skip", SERVERS]));
-    let step = "hostile HTTP/1: nginx, HAProxy, Node, Go, h11, hyper";
-    if ["nginx", "haproxy", "node", "go"].iter().all(|server| command::is_installed(server)) {
-        summary.command(step, with(test(), &[SERVERS]));
+    summary.command("hostile HTTP/1", with(test(), &["--", "--skip", PEERS[0], "--skip", PEERS[1]]));
+    let step = "hostile HTTP/1: nginx, HAProxy, curl, Python, Node, Go, hyper";
+    if ["nginx", "haproxy", "curl", "node", "go"].iter().all(|peer| command::is_installed(peer)) {
+        summary.command(step, with(test(), &["--", PEERS[0], PEERS[1]]));
     } else {
         summary.skipped(step);
     }

@@ -98,7 +98,11 @@ async fn change(State(state): State<Arc<AdminState>>, JsonBody(body): JsonBody) 
     Ok(Json(diverting))
 }
 
-fn read(body: &Value) -> Result<Change, Vec<Problem>> {
+/// Reads what is to change; every problem at once.
+///
+/// # Errors
+/// Every field that is wrong.
+pub fn read(body: &Value) -> Result<Change, Vec<Problem>> {
     let shape = || vec![wrong("", "write any of {\"enabled\": false, \"allow\": [\"10.0.0.0/8\"], \"deny\": []}")];
     let fields = body.as_object().filter(|fields| !fields.is_empty()).ok_or_else(shape)?;
     let mut problems: Vec<Problem> = fields

@@ -1,7 +1,7 @@
 //! The command line's side of the admin API: JSON over one HTTP connection a call, by the Unix socket or TCP.
 
 mod door;
-mod events;
+pub mod events;
 mod refusal;
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ mod block;
 mod credit;
 mod fields;
 mod frame;
-mod hpack;
+pub mod hpack;
 mod relay;
 mod settings;
 mod side;

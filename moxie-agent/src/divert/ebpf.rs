@@ -8,7 +8,7 @@ mod attached;
 mod control;
 pub mod foreign;
 mod handshakes;
-mod hints;
+pub mod hints;
 mod home;
 mod links;
 mod listeners;

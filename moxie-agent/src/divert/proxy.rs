@@ -3,7 +3,7 @@
 //! It is told names, so it is the one way on path that resolves them. What it takes of a connection is the head of a CONNECT, to the
 //! byte; everything after that, and requests in absolute-form, are for the data path, as on every other way.
 
-mod guest;
+pub mod guest;
 pub mod head;
 mod names;
 mod refusal;

@@ -33,6 +33,11 @@ pub(super) enum Frames {
 }
 
 impl Facts {
+    /// Some readers do not take the coding for what it is.
+    pub(super) fn doubt_coding(&mut self) {
+        self.coding = self.coding.and(Some(Err(Doubt::OddCoding)));
+    }
+
     /// Takes note of one field.
     pub(super) fn note(&mut self, name: &[u8], value: &[u8], value_span: Span) -> Frames {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
@@ -82,6 +87,11 @@ impl Facts {
     /// Whether the connection stays for another message (RFC 9112 section 9.3).
     pub(super) fn persists(&self, version: Version) -> bool {
         !self.close && (self.keep_alive || version == Version::Http11)
+    }
+
+    /// Whether there is a transfer coding, whatever it says.
+    pub(super) fn is_coded(&self) -> bool {
+        self.coding.is_some()
     }
 
     /// What the head says of its body; `Framing::None` where it says nothing.

@@ -67,7 +67,16 @@ pub(super) fn strict(line: Line, bytes: &[u8]) -> Result<FieldSpan, Doubt> {
     if memchr::memchr(0, field.value.of(bytes)).is_some() { Err(Doubt::Nul) } else { Ok(field) }
 }
 
-/// Reads an answer's header line; none for a line without a colon, which every client skips or refuses.
+/// Why some readers (Python's) take what follows an answer's header line for no header any more; the others skip it, or read on.
+pub(super) fn last_for_some(line: Line, bytes: &[u8]) -> Option<Doubt> {
+    let text = line.text.of(bytes);
+    match memchr::memchr(b':', text).and_then(|colon| text.get(..colon)) {
+        None => Some(Doubt::NoColon),
+        Some(name) => (!name.iter().all(u8::is_ascii_graphic)).then_some(Doubt::OddName),
+    }
+}
+
+/// Reads an answer's header line; none for a line without a colon: see [`last_for_some`].
 ///
 /// # Errors
 /// A name that some clients read as one that frames.

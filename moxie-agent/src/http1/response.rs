@@ -53,6 +53,8 @@ pub struct ResponseHead {
     switches: bool,
     facts: Facts,
     last: Last,
+    /// Some readers see no fields any more.
+    is_over_for_some: Option<Doubt>,
     fields: Vec<FieldSpan>,
 }
 
@@ -195,11 +197,20 @@ impl ResponseHead {
         self.last = match fields::lenient(line, bytes)? {
             Some(field) => {
                 let frames = self.facts.note(field.name.of(bytes), field.value.of(bytes), field.value);
+                if let (Frames::Yes, Some(doubt)) = (frames, self.is_over_for_some) {
+                    return Err(doubt);
+                }
+                // Node and Python's http.client do not know `chunked` with white space behind it.
+                let is_coding = field.name.of(bytes).eq_ignore_ascii_case(b"transfer-encoding");
+                if is_coding && field.value.end() < line.text.end() {
+                    self.facts.doubt_coding();
+                }
                 self.fields.push(field);
                 Last::Field(frames)
             }
             None => Last::Nothing,
         };
+        self.is_over_for_some = self.is_over_for_some.or(fields::last_for_some(line, bytes));
         Ok(())
     }
 
@@ -217,6 +228,10 @@ impl ResponseHead {
     fn conclude(&mut self, awaited: &Awaited) -> Result<(), Doubt> {
         self.switches = self.status == 101 || (awaited.method == Asked::Connect && (200..300).contains(&self.status));
         let bodyless = awaited.method == Asked::Head || matches!(self.status, 100..200 | 204 | 304) || self.switches;
+        // Python's http.client reads a body behind these all the same.
+        if matches!(self.status, 204 | 304) && awaited.method != Asked::Head && self.facts.is_coded() {
+            return Err(Doubt::CodingWithoutBody);
+        }
         self.framing = match bodyless {
             true => Framing::None,
             false => self.content(awaited)?,

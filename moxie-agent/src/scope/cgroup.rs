@@ -118,7 +118,8 @@ impl Hierarchy {
     }
 
     /// A line of mountinfo: ids, device, root, mount point, options, tags, `-`, type, source, options.
-    fn of_mount(line: &str) -> Option<Self> {
+    #[must_use]
+    pub fn of_mount(line: &str) -> Option<Self> {
         let (mount, file_system) = line.split_once(" - ")?;
         if file_system.split(' ').next()? != "cgroup2" {
             return None;

@@ -50,17 +50,20 @@ impl Container {
     }
 
     /// Whether it has a label.
-    pub(super) fn has(&self, label: &Label) -> bool {
+    #[must_use]
+    pub fn has(&self, label: &Label) -> bool {
         label.is_had_by(|key| self.labels.get(key).map(String::as_str))
     }
 
     /// The mode that its own label picks; an odd one picks none.
-    pub(super) fn mode(&self) -> Option<Mode> {
+    #[must_use]
+    pub fn mode(&self) -> Option<Mode> {
         Mode::named(self.labels.get(MODE_LABEL)?.trim())
     }
 
     /// The hosts that its own label has inspected; `None` where it has none, or one that does not read.
-    pub(super) fn inspect(&self) -> Option<Arc<HostList>> {
+    #[must_use]
+    pub fn inspect(&self) -> Option<Arc<HostList>> {
         self.listed()?.ok().map(Arc::new)
     }
 
@@ -70,13 +73,15 @@ impl Container {
     }
 
     /// Names of the only rules that it meets; `None`: all.
-    pub(super) fn rules(&self) -> Option<Arc<[String]>> {
+    #[must_use]
+    pub fn rules(&self) -> Option<Arc<[String]>> {
         let names = self.labels.get(RULES_LABEL)?.split(',').map(str::trim);
         Some(names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
     }
 
     /// What is odd about its labels, for people.
-    pub(super) fn odd_label(&self) -> Option<String> {
+    #[must_use]
+    pub fn odd_label(&self) -> Option<String> {
         if let Some(mode) = self.labels.get(MODE_LABEL).filter(|_| self.mode().is_none()) {
             let known = "\"rules\", \"observe\" and \"inspect\"";
             return Some(format!("its label {MODE_LABEL}={mode} is none of {known}, so the scope's mode holds"));

@@ -47,7 +47,10 @@ fn sockets_of(pid: u32) -> HashSet<u64> {
 }
 
 /// Fields of proc_net_tcp(5): number, local address, remote address, state, queues, timer, retransmissions, uid, timeout, inode.
-fn established(line: &str, inodes: &HashSet<u64>) -> Option<SocketAddr> {
+///
+/// The peer of a socket that is connected to another host, where one of `inodes` is its.
+#[must_use]
+pub fn established(line: &str, inodes: &HashSet<u64>) -> Option<SocketAddr> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let [_, _, remote, ESTABLISHED, _, _, _, _, _, inode, ..] = fields.as_slice() else { return None };
     let peer = address(remote)?;

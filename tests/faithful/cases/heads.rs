@@ -161,11 +161,20 @@ fn large() -> Vec<Case> {
             s.asks(request(long(300_000))).answers(response(long(300_000)));
         })
         .opaque(),
+        case("a-head-of-10-mib", |s| {
+            s.asks(request(long(10 << 20))).answers(response(long(10 << 20)));
+        })
+        .opaque(),
         case("a-response-head-of-300-kib", |s| {
             s.asks(GET).answers(response(long(300_000)));
         }),
         case("a-target-of-20-kib", |s| {
             s.asks(format!("GET /{} HTTP/1.1\r\nHost: api.example\r\n\r\n", "p".repeat(20_000))).answers(OK);
         }),
+        case("a-target-of-64-kib", |s| {
+            s.asks(format!("GET /{} HTTP/1.1\r\nHost: api.example\r\n\r\n", "p".repeat(65_536))).answers(OK);
+        })
+        // The host comes behind what is looked at.
+        .opaque(),
     ]
 }

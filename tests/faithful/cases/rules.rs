@@ -58,7 +58,8 @@ fn answers() -> Vec<Case> {
 
 fn rewrites() -> Vec<Case> {
     let asked = "GET /fired?a=<b> HTTP/1.1\r\nX-b: 1\r\nhOST:  api.example\r\nX-B:2 \r\n\r\n";
-    let answered = "HTTP/1.1 200 As it was\r\nx-oDD:  1\r\nX-Kept : 2\r\nContent-Length: 2\r\nx-ODD: 3\r\n\r\nok";
+    // Behind the length, the odd line leaves no end open.
+    let answered = "HTTP/1.1 200 As it was\r\nContent-Length: 2\r\nx-oDD:  1\r\nX-Kept : 2\r\nx-ODD: 3\r\n\r\nok";
     vec![
         case("status-rewritten", |s| {
             s.asks(asked).answers(answered).asks(GET).answers(OK);

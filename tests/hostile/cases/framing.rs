@@ -6,7 +6,7 @@ const CHUNKED: &str = "3\r\nabc\r\n0\r\n\r\n";
 const HELLO: &str = "hello";
 
 /// What a Transfer-Encoding line may say instead of `chunked`.
-const CODINGS: [(&str, &str); 46] = [
+pub(crate) const CODINGS: [(&str, &str); 46] = [
     ("plain", " chunked"),
     ("no-space", "chunked"),
     ("upper", " CHUNKED"),
@@ -56,7 +56,7 @@ const CODINGS: [(&str, &str); 46] = [
 ];
 
 /// What a Content-Length line may say instead of `5`.
-const LENGTHS: [(&str, &str); 44] = [
+pub(crate) const LENGTHS: [(&str, &str); 44] = [
     ("plain", " 5"),
     ("no-space", "5"),
     ("tab", "\t5"),

@@ -129,6 +129,12 @@ pub(super) fn add(cases: &mut Cases) {
     for (name, target) in TARGETS {
         cases.add(format!("target/{name}"), [b"GET ", target, b" HTTP/1.1\r\nHost: a.example\r\n\r\n"].concat());
     }
+    for byte in 0..=255_u8 {
+        for (part, before) in [("path", &b"/a"[..]), ("query", b"/a?b=")] {
+            let line = [b"GET ", before, &[byte], b"z HTTP/1.1\r\nHost: a.example\r\n\r\n"].concat();
+            cases.add(format!("byte/{part}-{byte:02x}"), line);
+        }
+    }
     for (name, host) in HOSTS {
         cases.add(format!("host/{name}"), [b"GET /a HTTP/1.1\r\nHost: ", host, b"\r\n\r\n"].concat());
     }

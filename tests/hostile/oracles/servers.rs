@@ -96,7 +96,8 @@ fn configured(file: &str, directory: &Path, port: &str, behind: &str) -> Result<
     Ok(fs::write(directory.join(file), text.replace("PORT", port).replace("BEHIND", behind))?)
 }
 
-fn command(program: &str, arguments: &[&str]) -> Command {
+/// A program without this shell's environment.
+pub(crate) fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").stdin(Stdio::null());
     command

@@ -12,11 +12,11 @@ const LONGEST_EVENT: usize = 16 << 20;
 
 /// One event.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::cli) struct Event {
+pub struct Event {
     /// Its name.
-    pub(in crate::cli) kind: String,
+    pub kind: String,
     /// Its data.
-    pub(in crate::cli) data: Value,
+    pub data: Value,
 }
 
 /// The events of one answer.
@@ -33,10 +33,8 @@ impl Events {
     /// The next event; `None` once the agent has ended the stream.
     pub(in crate::cli) async fn next(&mut self) -> Result<Option<Event>, Failure> {
         loop {
-            while let Some(block) = take_block(&mut self.unread) {
-                if let Some(event) = parse(&block) {
-                    return Ok(Some(event));
-                }
+            if let Some(event) = take(&mut self.unread) {
+                return Ok(Some(event));
             }
             if self.unread.len() > LONGEST_EVENT {
                 return Err(Failure::failed("the agent sent an event that does not end"));
@@ -54,6 +52,17 @@ impl Events {
     }
 }
 
+/// Takes the next event off what has been read, and the comments before it, which only keep the stream alive; `None`: it is not all
+/// there.
+pub fn take(unread: &mut BytesMut) -> Option<Event> {
+    while let Some(block) = take_block(unread) {
+        if let Some(event) = parse(&block) {
+            return Some(event);
+        }
+    }
+    None
+}
+
 /// The bytes up to the next empty line.
 fn take_block(unread: &mut BytesMut) -> Option<BytesMut> {
     let end = unread.windows(2).position(|pair| pair == b"\n\n")?;
@@ -62,7 +71,7 @@ fn take_block(unread: &mut BytesMut) -> Option<BytesMut> {
     Some(block)
 }
 
-/// The event of a block; `None` for comments, which only keep the stream alive.
+/// The event of a block; `None` for a comment.
 fn parse(block: &[u8]) -> Option<Event> {
     let text = std::str::from_utf8(block).ok()?;
     let fields = |name: &'static str| {
@@ -96,9 +105,7 @@ mod tests {
             let (mut unread, mut events) = (BytesMut::new(), Vec::new());
             for piece in stream.chunks(size) {
                 unread.extend_from_slice(piece);
-                while let Some(block) = take_block(&mut unread) {
-                    events.extend(parse(&block));
-                }
+                events.extend(std::iter::from_fn(|| take(&mut unread)));
             }
             assert_eq!(events, whole, "pieces of {size}");
         }

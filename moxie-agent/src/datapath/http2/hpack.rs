@@ -21,11 +21,13 @@ const OVERHEAD: usize = 32;
 
 /// A header field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Field {
-    pub(super) name: Bytes,
-    pub(super) value: Bytes,
+pub struct Field {
+    /// Its name, as it was sent.
+    pub name: Bytes,
+    /// Its value, as it was sent.
+    pub value: Bytes,
     /// Must not be indexed by anybody on its way (RFC 7541 section 7.1.3).
-    pub(super) never_indexed: bool,
+    pub never_indexed: bool,
 }
 
 impl Field {
@@ -47,19 +49,20 @@ impl Field {
 /// What is wrong with a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a header block that cannot be decoded")]
-pub(super) struct Undecodable;
+pub struct Undecodable;
 
 /// The fields of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fields {
-    pub(super) list: Vec<Field>,
+pub struct Fields {
+    /// In their order.
+    pub list: Vec<Field>,
     /// There were more than the reader wanted to have; the list is empty then.
-    pub(super) is_oversize: bool,
+    pub is_oversize: bool,
 }
 
 /// Reads along with one encoder.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub struct Decoder {
     /// Newest first.
     table: VecDeque<Field>,
     size: usize,
@@ -77,13 +80,16 @@ impl Default for Decoder {
 impl Decoder {
     /// The receiver of what is read along offers `capacity`. A smaller offer may not have reached the encoder yet, so it takes
     /// nothing back.
-    pub(super) fn offer(&mut self, capacity: usize) {
+    pub fn offer(&mut self, capacity: usize) {
         self.most = self.most.max(capacity.min(MAX_CAPACITY));
     }
 
     /// Reads a whole block. A list larger than `limit` (counted as RFC 9113 section 6.5.2 does) is not kept, but the block is
     /// read to its end.
-    pub(super) fn decode(&mut self, block: &Bytes, limit: usize) -> Result<Fields, Undecodable> {
+    ///
+    /// # Errors
+    /// The block is none, or goes by another table.
+    pub fn decode(&mut self, block: &Bytes, limit: usize) -> Result<Fields, Undecodable> {
         let mut rest = block.clone();
         let (mut fields, mut size) = (Fields::default(), 0);
         while let Some(first) = rest.first().copied() {
@@ -195,7 +201,8 @@ fn octet(rest: &mut Bytes) -> Result<u8, Undecodable> {
 }
 
 /// Writes `fields` so that any decoder understands them, whatever it has in its table, and keeps nothing of them.
-pub(super) fn encode(fields: &[Field]) -> BytesMut {
+#[must_use]
+pub fn encode(fields: &[Field]) -> BytesMut {
     let mut out = BytesMut::with_capacity(fields.iter().map(Field::size).sum());
     for field in fields {
         let (pattern, found) = match statics::find(&field.name, &field.value) {

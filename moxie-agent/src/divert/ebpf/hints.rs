@@ -3,7 +3,7 @@
 //! The kernel half copies the DNS answers that come to a cgroup's sockets; a thread reads them, and says which addresses are known. In
 //! doubt an address is not. What the kernel half and this have to agree on is in `moxie-common/src/hints.rs`.
 
-mod answer;
+pub mod answer;
 mod handover;
 mod heard;
 mod state;
@@ -27,7 +27,7 @@ use super::control::{Controls, monotonic_ns};
 use super::{load, lock};
 use crate::divert::{DivertError, Names as Judge};
 use handover::Ask;
-use heard::Heard;
+pub use heard::Heard;
 use state::State;
 
 /// Milliseconds from one look whether an answer has been lost to the next.

@@ -51,13 +51,16 @@ impl Guests {
 
 /// A line of proc_net_tcp, as far as it matters.
 #[derive(Debug, PartialEq, Eq)]
-struct Row {
-    uid: u32,
-    inode: u64,
+pub struct Row {
+    /// Whose the socket is.
+    pub uid: u32,
+    /// The socket.
+    pub inode: u64,
 }
 
 /// The row of the socket that is bound to `local` and connected to `remote`.
-fn row(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<Row> {
+#[must_use]
+pub fn row(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<Row> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_whitespace();
         let (own, other) = (address(fields.nth(1)?)?, address(fields.next()?)?);

@@ -1,6 +1,6 @@
 //! containerd through its own API: the containers of every namespace but Docker's, with the labels that a CRI sets.
 
-mod api;
+pub mod api;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub struct Containerd {
 /// The little of an OCI runtime specification that is read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Specification {
+pub struct Specification {
     annotations: HashMap<String, String>,
     linux: Linux,
 }
@@ -116,7 +116,7 @@ impl Runtime for Containerd {
         };
         let events = within("listening for events", &self.socket, begun).await?;
         let told = events.filter_map(move |event| {
-            let change = event.map(change_of).map_err(|status| RuntimeError::Broken {
+            let change = event.map(|event| change_of(&event)).map_err(|status| RuntimeError::Broken {
                 operation: "reading its events",
                 socket: socket.clone(),
                 source: Box::new(status),
@@ -137,12 +137,16 @@ impl Runtime for Containerd {
     }
 }
 
-fn specification(told: &api::Container) -> Specification {
+/// What its specification says.
+#[must_use]
+pub fn specification(told: &api::Container) -> Specification {
     // A specification of another kind of runtime tells nothing, which is no trouble.
     told.spec.as_ref().and_then(|spec| serde_json::from_slice(&spec.value).ok()).unwrap_or_default()
 }
 
-fn container(
+/// A container as it is told; `pod` is the labels of the one that stands for its pod.
+#[must_use]
+pub fn container(
     namespace: &str,
     told: &api::Container,
     specification: &Specification,
@@ -169,8 +173,9 @@ fn owned((key, value): (&String, &String)) -> (String, String) {
 }
 
 /// What an event changes. It names the container; what there is to know has to be asked for.
-fn change_of(event: api::Envelope) -> Option<Change> {
-    let id = api::id_of(&event)?;
+#[must_use]
+pub fn change_of(event: &api::Envelope) -> Option<Change> {
+    let id = api::id_of(event)?;
     if event.namespace == DOCKERS {
         return None;
     }
@@ -211,7 +216,7 @@ mod tests {
 
     #[test]
     fn events_name_a_container_in_its_namespace() {
-        let event = |namespace: &str, topic: &str| change_of(api::event(namespace, topic, "web"));
+        let event = |namespace: &str, topic: &str| change_of(&api::event(namespace, topic, "web"));
         assert_eq!(event("default", "/containers/create"), Some(Change::Touched("default/web".into())));
         assert_eq!(event("default", "/containers/delete"), Some(Change::Removed("default/web".into())));
         assert_eq!(event("default", "/tasks/start"), None);

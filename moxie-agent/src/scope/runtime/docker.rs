@@ -131,7 +131,9 @@ impl Runtime for DockerLike {
     }
 }
 
-fn of_summary(told: ContainerSummary) -> Option<Container> {
+/// A container of a listing; `None`: one without an id.
+#[must_use]
+pub fn of_summary(told: ContainerSummary) -> Option<Container> {
     // A container that others link to has their names for it too: `/other/alias`.
     let names = told.names.unwrap_or_default();
     let own = names.iter().map(|name| name.trim_start_matches('/')).find(|name| !name.contains('/'));
@@ -145,7 +147,9 @@ fn of_summary(told: ContainerSummary) -> Option<Container> {
     })
 }
 
-fn of_inspection(told: ContainerInspectResponse) -> Option<Container> {
+/// A container that was looked at; `None`: one without an id.
+#[must_use]
+pub fn of_inspection(told: ContainerInspectResponse) -> Option<Container> {
     let config = told.config.unwrap_or_default();
     Some(Container {
         id: told.id.filter(|id| !id.is_empty())?,
@@ -159,7 +163,8 @@ fn of_inspection(told: ContainerInspectResponse) -> Option<Container> {
 
 /// What an event changes. The attributes of one hold the name, the image and the labels, so nothing has to be asked: there is no
 /// time for that between a container's creation and its start.
-fn change_of(event: EventMessage) -> Option<Change> {
+#[must_use]
+pub fn change_of(event: EventMessage) -> Option<Change> {
     let actor = event.actor?;
     let id = actor.id.filter(|id| !id.is_empty())?;
     match event.action.as_deref()? {

@@ -43,6 +43,11 @@ fn known() -> Vec<(Vec<u8>, Progress<ClientHello>)> {
         (fixture(include_str!("../fixtures/client_hello_go.hex")), done(Some("api.example.com"), &["h2", "http/1.1"])),
         (fixture(include_str!("../fixtures/client_hello_tls12.hex")), done(Some("api.example.com"), &[])),
         (fixture(include_str!("../fixtures/client_hello_ruby.hex")), done(Some("api.example.com"), &[])),
+        // Chromium 156 and Firefox 153 ESR of Debian 12, headless, asked for https://api.customer.io/ in a network namespace that has
+        // loopback only, where a listener kept the first record. More than a segment, for the post-quantum key share; GREASE, also of
+        // an encrypted inner hello; Chromium's order is another each time, here with the name behind everything large.
+        (fixture(include_str!("../fixtures/client_hello_chromium.hex")), done(name, &["h2", "http/1.1"])),
+        (fixture(include_str!("../fixtures/client_hello_firefox.hex")), done(name, &["h2", "http/1.1"])),
         (browser_hello(), done(name, &["h2", "http/1.1"])),
         (rustls_hello("api.customer.io", &["h2"], true), done(name, &["h2"])),
         (rustls_hello("api.customer.io", &[], false), done(None, &[])),
@@ -154,7 +159,8 @@ fn every_prefix_of_a_hello_in_small_records_is_partial() {
         let message = payload(&bytes);
         let small = framed(&message, &(0..message.len()).collect::<Vec<_>>());
         assert_eq!(parse(&small), expected);
-        for end in 0..small.len() {
+        // Records are of 6 bytes, so the cuts go through all their places; of long hellos every cut would take a minute.
+        for end in (0..small.len()).step_by(if message.len() > 600 { 7 } else { 1 }) {
             assert_eq!(parse(&small[..end]), Progress::Partial);
         }
     }

@@ -14,16 +14,16 @@ const MOST_ADDRESSES: usize = 64;
 
 /// What an answer tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Told {
+pub struct Told {
     /// The name that was asked for, and every other that stands for it or that it stands for: in lower case, without a closing dot.
-    pub(super) names: Vec<String>,
+    pub names: Vec<String>,
     /// Where they are, and for how long that is so.
-    pub(super) addresses: Vec<(IpAddr, Duration)>,
+    pub addresses: Vec<(IpAddr, Duration)>,
 }
 
 /// What can be made of a message from port 53.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
+pub enum Reading {
     /// It is an answer, and all there.
     Whole(Told),
     /// It is about this name, and where that is it does not tell, or not all of it.
@@ -35,7 +35,8 @@ pub(super) enum Reading {
 }
 
 /// Reads a message; `is_cut` if the end of it is missing.
-pub(super) fn read(bytes: &[u8], is_cut: bool) -> Reading {
+#[must_use]
+pub fn read(bytes: &[u8], is_cut: bool) -> Reading {
     let Ok(message) = Message::from_vec(bytes) else { return partly(bytes) };
     if message.metadata.message_type != MessageType::Response {
         return Reading::NoAnswer;

@@ -1,4 +1,4 @@
-//! An answer as the kernel half copied it.
+//! A DNS answer as the kernel half copied it: what it says of itself, and the message as somebody sent it.
 
 use moxie_common::hints::{ANSWER_BYTES, Answer};
 
@@ -8,7 +8,8 @@ use super::answer::{self, Reading};
 const HEAD: usize = size_of::<Answer>() - ANSWER_BYTES;
 
 /// An [`Answer`] as it came out of the ring.
-pub(super) struct Heard<'a> {
+#[derive(Debug)]
+pub struct Heard<'a> {
     pub(super) place: u32,
     pub(super) tag: u32,
     length: usize,
@@ -17,7 +18,9 @@ pub(super) struct Heard<'a> {
 }
 
 impl<'a> Heard<'a> {
-    pub(super) fn of(item: &'a [u8]) -> Option<Self> {
+    /// Reads an item of the ring; `None` where the message is shorter than it says.
+    #[must_use]
+    pub fn of(item: &'a [u8]) -> Option<Self> {
         let (head, bytes) = item.split_at_checked(HEAD)?;
         let word = |at: usize| Some(u32::from_ne_bytes(*head.get(at * 4..)?.first_chunk()?));
         let length = usize::try_from(word(2)?).ok()?;
@@ -30,7 +33,9 @@ impl<'a> Heard<'a> {
         })
     }
 
-    pub(super) fn read(&self) -> Reading {
+    /// What can be made of the message.
+    #[must_use]
+    pub fn read(&self) -> Reading {
         // One that came over TCP was not looked into.
         if self.length == 0 { Reading::Garbled } else { answer::read(self.message, self.length > self.message.len()) }
     }

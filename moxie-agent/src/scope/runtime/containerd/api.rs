@@ -13,35 +13,41 @@ use tonic_prost::ProstCodec;
 
 /// `google.protobuf.Any`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Any {
+pub struct Any {
     /// What kind of message it is.
     #[prost(string, tag = "1")]
-    pub(super) type_url: String,
+    pub type_url: String,
     /// The message.
     #[prost(bytes = "vec", tag = "2")]
-    pub(super) value: Vec<u8>,
+    pub value: Vec<u8>,
 }
 
 /// `containerd.services.containers.v1.Container`, in part.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Container {
+pub struct Container {
+    /// Its id.
     #[prost(string, tag = "1")]
-    pub(super) id: String,
+    pub id: String,
+    /// Its labels.
     #[prost(map = "string, string", tag = "2")]
-    pub(super) labels: HashMap<String, String>,
+    pub labels: HashMap<String, String>,
+    /// The image that it was made from.
     #[prost(string, tag = "3")]
-    pub(super) image: String,
+    pub image: String,
+    /// Its specification, JSON.
     #[prost(message, optional, tag = "5")]
-    pub(super) spec: Option<Any>,
+    pub spec: Option<Any>,
 }
 
 /// `containerd.types.Envelope`, in part.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Envelope {
+pub struct Envelope {
+    /// The namespace that it is about.
     #[prost(string, tag = "2")]
-    pub(super) namespace: String,
+    pub namespace: String,
+    /// What has happened.
     #[prost(string, tag = "3")]
-    pub(super) topic: String,
+    pub topic: String,
     #[prost(message, optional, tag = "4")]
     event: Option<Any>,
 }

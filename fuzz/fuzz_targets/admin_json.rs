@@ -1,0 +1,5 @@
+//! `admin_json`: see `moxie_fuzz::TARGETS`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| moxie_fuzz::run("admin_json", bytes));

@@ -1,0 +1,5 @@
+//! `dns_answer`: see `moxie_fuzz::TARGETS`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| moxie_fuzz::run("dns_answer", bytes));

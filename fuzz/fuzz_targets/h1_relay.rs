@@ -1,0 +1,5 @@
+//! `h1_relay`: see `moxie_fuzz::TARGETS`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| moxie_fuzz::run("h1_relay", bytes));

@@ -1,0 +1,5 @@
+//! `host_texts`: see `moxie_fuzz::TARGETS`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| moxie_fuzz::run("host_texts", bytes));

@@ -1,0 +1,5 @@
+//! `hpack`: see `moxie_fuzz::TARGETS`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| moxie_fuzz::run("hpack", bytes));
