@@ -223,8 +223,7 @@ async fn has_spoken(dialled: &TcpStream) -> bool {
 
 /// Completes when the application has sent a byte, or has ended its direction: it may still listen, and its destination hears of it.
 async fn has_bytes(stream: &TcpStream) -> Result<(), Error> {
-    // What it is, is looked at later: the runtime calls a fresh socket readable only when the kernel has said so.
-    stream.ready(Interest::READABLE).await.map(|_| ()).map_err(Error::Read)
+    peek::beyond(stream, &mut [0], 0).await.map(|_| ()).map_err(Error::Read)
 }
 
 async fn recognise(stream: &TcpStream, bounds: &Bounds) -> Result<FirstBytes, Error> {

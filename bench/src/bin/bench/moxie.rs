@@ -61,18 +61,18 @@ pub(crate) fn bring(agent: &Agent<'_>, state: State) -> Result<()> {
     Ok(())
 }
 
-/// What became of the newest connection, once there is one that is newer than `before`; none if none comes to the agent.
-pub(crate) fn newest(agent: &Agent<'_>) -> Result<Option<Value>> {
-    Ok(agent.list("/api/v1/connections?limit=1")?.into_iter().next())
+/// The id of the connection that was accepted last, of those that have ended lately. They sort by time.
+pub(crate) fn newest(agent: &Agent<'_>) -> Result<String> {
+    let records = agent.list("/api/v1/connections?limit=1000")?;
+    Ok(records.iter().filter_map(|record| record["id"].as_str()).max().unwrap_or_default().to_owned())
 }
 
-/// A connection made since `before` was the newest that came to the agent and said something; they are recorded as they end.
-pub(crate) fn came(agent: &Agent<'_>, before: Option<&Value>) -> Result<Option<Value>> {
-    let id = |record: Option<&Value>| record.and_then(|record| record["id"].as_str()).unwrap_or_default().to_owned();
+/// What became of a connection that was accepted after `newest` and has said something; they are recorded as they end.
+pub(crate) fn came(agent: &Agent<'_>, newest: &str) -> Result<Option<Value>> {
     let newer = wait::until("a record", bounds::SOON / 20, || {
         let records = agent.list("/api/v1/connections?limit=100")?;
         // One that a run has opened and not used before its end says nothing of the others.
-        let told = |record: &Value| id(Some(record)) > id(before) && record["reason"] != "client_closed";
+        let told = |record: &Value| record["id"].as_str() > Some(newest) && record["bytes_up"] != 0;
         Ok(records.into_iter().find(told))
     });
     Ok(newer.ok())

@@ -79,11 +79,11 @@ fn on_path(scenario: &Scenario, target: &Target<'_>, errand: Errand, agent: &Age
     let before = moxie::newest(agent)?;
     series::try_out(target, errand)?;
     if target.name == MOXIE {
-        let record = moxie::came(agent, before.as_ref())?.context("nothing came to the agent")?;
+        let record = moxie::came(agent, &before)?.context("nothing came to the agent")?;
         let wanted = if scenario.state == State::Observing { "passthrough" } else { "intercept" };
         ensure!(record["verdict"] == wanted, "not {wanted} but {record}");
         return Ok(None);
     }
-    let came = if target.name == NOT_DIVERTED { moxie::came(agent, before.as_ref())? } else { None };
+    let came = if target.name == NOT_DIVERTED { moxie::came(agent, &before)? } else { None };
     Ok(came.map(|_| "(came to the agent all the same)".to_owned()))
 }
