@@ -16,7 +16,7 @@ use crate::telemetry::Metrics;
 /// Bytes of records that wait at most; beyond them the oldest are dropped and counted.
 const WAITING: usize = 8 << 20;
 /// Records of one transaction at most.
-const BATCH: usize = 1000;
+const BATCH: usize = 5000;
 /// How long records are gathered, so that a busy second costs tens of transactions and not thousands.
 const GATHER: Duration = Duration::from_millis(50);
 /// How long a record may wait to be filed; whoever reads does not wait.

@@ -2,6 +2,9 @@
 
 use super::pattern::{Anchor, Pattern};
 
+/// Regexes in a list at most: each takes time to compile and memory, and a container's label may hold a million.
+const MOST: usize = 1000;
+
 /// Host regexes, each held against the whole authority: the host, and its port where that is not the scheme's own.
 #[derive(Clone, Debug, Default)]
 pub struct HostList(Vec<Pattern>);
@@ -13,6 +16,12 @@ impl HostList {
     /// Which of them are no regexes, by their places, and what to write instead.
     pub fn parse<S: AsRef<str>>(sources: &[S]) -> Result<Self, Vec<(usize, String)>> {
         let (mut patterns, mut problems) = (Vec::new(), Vec::new());
+        if sources.len() > MOST {
+            return Err(vec![(
+                MOST,
+                format!("is one host too many: write {MOST} at most, and join what is alike by `|`"),
+            )]);
+        }
         for (place, source) in sources.iter().map(AsRef::as_ref).enumerate() {
             if source.is_empty() {
                 problems.push((place, "is empty: write a host regex such as \"api\\\\.example\\\\.com\"".to_owned()));
@@ -71,6 +80,13 @@ mod tests {
             assert_eq!(list.matches(authority), expected, "{authority}");
         }
         assert!(!HostList::default().matches("api.example.com"));
+    }
+
+    #[test]
+    fn a_list_has_its_limit() {
+        assert!(HostList::parse(&vec!["a"; MOST]).is_ok());
+        let problems = HostList::parse(&vec!["a"; MOST + 1]).unwrap_err();
+        assert!(problems[0].1.contains("write 1000 at most"), "{problems:?}");
     }
 
     #[test]
