@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use super::downstream::Bytes;
 use direction::{Broken, Count, Direction, Way};
 
-pub use direction::MOST_HELD;
+pub use direction::{MOST_HELD, Urgent};
 pub(super) use ending::ask_whether_there;
 pub use pipe::Pipes;
 pub use streams::streams;
@@ -45,8 +45,14 @@ pub enum Error {
 ///
 /// # Errors
 /// One side broke off.
-pub async fn both(downstream: TcpStream, upstream: TcpStream, bytes: &Bytes, pipes: &Pipes) -> Result<(), Error> {
-    let mut relay = Relay::new(&downstream, &upstream, bytes, pipes);
+pub async fn both(
+    downstream: TcpStream,
+    upstream: TcpStream,
+    urgent: Urgent,
+    bytes: &Bytes,
+    pipes: &Pipes,
+) -> Result<(), Error> {
+    let mut relay = Relay::new(&downstream, &upstream, urgent, bytes, pipes);
     let relayed = relay.run().await;
     let Err(error) = relayed else { return Ok(()) };
     match &error {
@@ -75,10 +81,16 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    fn new(downstream: &'a TcpStream, upstream: &'a TcpStream, bytes: &'a Bytes, pipes: &'a Pipes) -> Self {
+    fn new(
+        downstream: &'a TcpStream,
+        upstream: &'a TcpStream,
+        urgent: Urgent,
+        bytes: &'a Bytes,
+        pipes: &'a Pipes,
+    ) -> Self {
         Self {
-            upward: Way { from: downstream, to: upstream, pipes, count: Count::Read(&bytes.up) },
-            downward: Way { from: upstream, to: downstream, pipes, count: Count::Written(&bytes.down) },
+            upward: Way { from: downstream, to: upstream, pipes, urgent, count: Count::Read(&bytes.up) },
+            downward: Way { from: upstream, to: downstream, pipes, urgent, count: Count::Written(&bytes.down) },
             // The runtime has told of what was peeked at, and will not tell again.
             up: Direction::with_bytes_waiting(),
             down: Direction::default(),

@@ -26,7 +26,17 @@ pub(super) struct Way<'a> {
     pub(super) from: &'a TcpStream,
     pub(super) to: &'a TcpStream,
     pub(super) pipes: &'a Pipes,
+    pub(super) urgent: Urgent,
     pub(super) count: Count<'a>,
+}
+
+/// Whether the two sides may send urgent bytes (RFC 9293 section 3.8.5). The kernel ends a read before one, however much is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgent {
+    /// A read that did not fill its buffer says nothing of what is behind it: it costs another call to know.
+    Possible,
+    /// They speak a protocol that has none: such a read took all there was.
+    Never,
 }
 
 /// Which bytes are counted, and where.
@@ -173,7 +183,7 @@ impl Direction {
         let mut pipe = if self.streak >= BULK && !self.is_drained { way.pipes.borrow() } else { None };
         let (inlet, space) = (pipe.as_mut(), &mut buffer);
         let mut look = Some(move || way.take(inlet, space));
-        let taken = told(way.from, || look.take().map_or_else(|| Err(ErrorKind::WouldBlock.into()), |look| look()));
+        let taken = told(way, || look.take().map_or_else(|| Err(ErrorKind::WouldBlock.into()), |look| look()));
         // Of these bytes the runtime has told already, and may not know of them any more.
         let taken = look.filter(|_| self.is_untold).map_or(taken, |look| look());
         match taken.map_err(Broken::From) {
@@ -196,8 +206,8 @@ impl Direction {
         if is_full {
             self.streak = self.streak.saturating_add(MOST_HELD);
         } else {
-            // That was all; of more the runtime tells.
-            self.is_untold = false;
+            // If that was all, the runtime tells of more.
+            self.is_untold &= way.urgent == Urgent::Possible;
             if !self.is_drained {
                 self.streak = 0;
             }
@@ -260,12 +270,13 @@ impl Count<'_> {
     }
 }
 
-/// Looks into a socket that the runtime calls readable. What does not fill the buffer was all there is, so the runtime is to tell of
+/// Looks into a socket that the runtime calls readable. If what does not fill the buffer was all there is, the runtime is to tell of
 /// more; asking the kernel would cost another call for each message.
-fn told<'b>(from: &TcpStream, look: impl FnOnce() -> io::Result<Taken<'b>>) -> io::Result<Taken<'b>> {
+fn told<'b>(way: &Way<'_>, look: impl FnOnce() -> io::Result<Taken<'b>>) -> io::Result<Taken<'b>> {
     let mut last = None;
-    let taken = from.try_io(Interest::READABLE, || match look()? {
-        Taken::Copied(bytes) if (1..MOST_HELD).contains(&bytes.len()) => {
+    let is_all = |count: usize| way.urgent == Urgent::Never && (1..MOST_HELD).contains(&count);
+    let taken = way.from.try_io(Interest::READABLE, || match look()? {
+        Taken::Copied(bytes) if is_all(bytes.len()) => {
             last = Some(bytes);
             Err(ErrorKind::WouldBlock.into())
         }

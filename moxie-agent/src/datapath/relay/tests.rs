@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Error, Pipes, both};
+use super::{Error, Pipes, Urgent, both};
 use crate::datapath::downstream::{Bytes, reset};
 use crate::socket_options;
 
@@ -44,18 +44,26 @@ impl Line {
     }
 
     async fn relayed(pipes: Arc<Pipes>) -> Self {
+        Self::relayed_with(Urgent::Never, pipes).await
+    }
+
+    async fn relayed_with(urgent: Urgent, pipes: Arc<Pipes>) -> Self {
         let ((client, downstream), (upstream, server)) = (connection().await, connection().await);
         socket_options::carry(&downstream);
         socket_options::carry(&upstream);
-        Self { client, server, relay: Some(Relayed::start(downstream, upstream, pipes)) }
+        Self { client, server, relay: Some(Relayed::start(downstream, upstream, urgent, pipes)) }
     }
 }
 
 impl Relayed {
-    fn start(downstream: TcpStream, upstream: TcpStream, pipes: Arc<Pipes>) -> Self {
+    fn start(downstream: TcpStream, upstream: TcpStream, urgent: Urgent, pipes: Arc<Pipes>) -> Self {
         let bytes = Arc::<Bytes>::default();
         let (count, lent) = (Arc::clone(&bytes), Arc::clone(&pipes));
-        Self { task: tokio::spawn(async move { both(downstream, upstream, &count, &lent).await }), bytes, pipes }
+        Self {
+            task: tokio::spawn(async move { both(downstream, upstream, urgent, &count, &lent).await }),
+            bytes,
+            pipes,
+        }
     }
 
     async fn end(self) -> Result<(), Error> {
@@ -88,10 +96,10 @@ where
 {
     let Line { client, server, .. } = Line::direct().await;
     let directly = soon("the direct script", script(client, server)).await;
-    for pipes in [8, 0] {
-        let Line { client, server, relay } = Line::relayed(Arc::new(Pipes::new(pipes))).await;
+    for (urgent, pipes) in [(Urgent::Never, 8), (Urgent::Never, 0), (Urgent::Possible, 8)] {
+        let Line { client, server, relay } = Line::relayed_with(urgent, Arc::new(Pipes::new(pipes))).await;
         let seen = soon("the relayed script", script(client, server)).await;
-        assert_eq!(seen, directly, "with {pipes} pipes; first relayed, then direct");
+        assert_eq!(seen, directly, "with {pipes} pipes, urgent {urgent:?}; first relayed, then direct");
         // Whatever happened, the relay is over when both ends are.
         drop(relay.unwrap().end().await);
     }

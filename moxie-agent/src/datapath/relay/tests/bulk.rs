@@ -95,17 +95,27 @@ async fn a_slow_reader_gets_everything() {
 #[tokio::test]
 async fn an_urgent_byte_is_passed_on_in_its_place() {
     for bulk in [0, 64 * MOST_HELD] {
-        let Line { mut client, mut server, relay } = Line::relayed(Arc::new(Pipes::new(8))).await;
+        let Line { mut client, mut server, relay } =
+            Line::relayed_with(Urgent::Possible, Arc::new(Pipes::new(8))).await;
         let before = pattern(bulk, 9);
         let said = async {
             write(&mut client, &before).await;
-            write(&mut client, b"abc").await;
-            assert_eq!(SockRef::from(&client).send_out_of_band(b"!").unwrap(), 1);
-            write(&mut client, b"def").await;
+            all_at_once(&client);
         };
         let (_, heard) = tokio::join!(said, soon("the urgent byte", read(&mut server, bulk + 7)));
         assert!(heard.starts_with(&before) && heard.ends_with(b"abc!def"));
+        // A relay that waits is woken once for all of it.
+        all_at_once(&client);
+        assert_eq!(soon("another one", read(&mut server, 7)).await, b"abc!def");
         drop((client, server));
         drop(relay.unwrap().end().await);
     }
+}
+
+/// Sends before anybody else's turn comes.
+fn all_at_once(client: &TcpStream) {
+    let socket = SockRef::from(client);
+    assert_eq!(socket.send(b"abc").unwrap(), 3);
+    assert_eq!(socket.send_out_of_band(b"!").unwrap(), 1);
+    assert_eq!(socket.send(b"def").unwrap(), 3);
 }

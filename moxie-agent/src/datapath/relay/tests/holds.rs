@@ -27,7 +27,7 @@ async fn little_is_on_the_way_to_a_side_that_does_not_read() {
     for stream in [&client, &downstream, &upstream, &server] {
         narrow(stream);
     }
-    let relay = Relayed::start(downstream, upstream, Arc::new(Pipes::new(8)));
+    let relay = Relayed::start(downstream, upstream, Urgent::Never, Arc::new(Pipes::new(8)));
     let taken = stuff(&client).await;
     let read = relay.bytes.up.load(Ordering::Relaxed);
     assert!(taken < 2 << 20, "{taken} bytes were taken from a client whose server does not read");
@@ -45,6 +45,6 @@ async fn a_relay_without_bytes_is_small() {
     drop(relay.unwrap().end().await);
     let ((_client, downstream), (upstream, _server)) = (connection().await, connection().await);
     let (bytes, pipes) = (Bytes::default(), Pipes::new(0));
-    let relay = both(downstream, upstream, &bytes, &pipes);
+    let relay = both(downstream, upstream, Urgent::Never, &bytes, &pipes);
     assert!(size_of_val(&relay) <= 1024, "{} bytes", size_of_val(&relay));
 }
