@@ -83,6 +83,14 @@ pub fn descriptors(pid: u32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
 
+/// How many of these are of pipes; none once it is gone.
+#[must_use]
+pub fn pipes(pid: u32) -> Option<usize> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    Some(targets.filter(|target| target.to_string_lossy().starts_with("pipe:")).count())
+}
+
 /// How many threads a process has; none once it is gone.
 #[must_use]
 pub fn threads(pid: u32) -> Option<usize> {

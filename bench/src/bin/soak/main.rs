@@ -132,7 +132,7 @@ fn base(stage: &Stage<'_>, seed: u64) -> Result<Sample> {
     for _ in 0..10 {
         faults::rest(Duration::from_millis(200));
         let sample = Sample::of(pid).context("the agent has ended")?;
-        if least.as_ref().is_none_or(|least| sample.descriptors < least.descriptors) {
+        if least.as_ref().is_none_or(|least| sample.beside_pipes() < least.beside_pipes()) {
             least = Some(sample);
         }
     }
@@ -194,7 +194,7 @@ fn quiet(stage: &Stage<'_>, base: &Sample) -> Result<(Vec<String>, Option<Sample
         waiting = self::waiting(stage.lab)?;
         end = Sample::of(pid);
         let is_back = |end: &Sample| {
-            let of = |sample: &Sample| (sample.descriptors, sample.threads, sample.entries.unwrap_or_default());
+            let of = |sample: &Sample| (sample.beside_pipes(), sample.threads, sample.entries.unwrap_or_default());
             let (now, then) = (of(end), of(base));
             now.0 <= then.0 && now.1 <= then.1 + verdict::POOL && now.2 <= then.2
         };

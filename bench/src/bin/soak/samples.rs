@@ -31,6 +31,8 @@ pub(crate) struct Sample {
     /// Bytes that belong to no file.
     pub(crate) anonymous: u64,
     pub(crate) descriptors: usize,
+    /// How many of them are of pipes, some of which the agent keeps for the next who needs one.
+    pub(crate) pipes: usize,
     pub(crate) threads: usize,
     /// Entries of its maps in the kernel; none where bpftool is missing.
     pub(crate) entries: Option<usize>,
@@ -46,9 +48,15 @@ impl Sample {
             resident: memory.resident,
             anonymous: memory.anonymous,
             descriptors: processes::descriptors(pid)?,
+            pipes: processes::pipes(pid)?,
             threads: processes::threads(pid)?,
             entries: entries(pid),
         })
+    }
+
+    /// Descriptors of anything else than pipes.
+    pub(crate) fn beside_pipes(&self) -> usize {
+        self.descriptors.saturating_sub(self.pipes)
     }
 }
 
@@ -141,6 +149,7 @@ mod tests {
             resident,
             anonymous: 0,
             descriptors: 0,
+            pipes: 0,
             threads: 0,
             entries: None,
         };

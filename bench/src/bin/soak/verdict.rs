@@ -15,6 +15,8 @@ const MIB: f64 = 1024.0 * 1024.0;
 const AFTER: f64 = 2.0;
 /// Threads that a process may have more of at its end: those that wait for blocking calls come and go with the calls.
 pub(crate) const POOL: usize = 2;
+/// Descriptors of pipes that an agent may keep: see `datapath/relay/pipe.rs`.
+const PIPES: usize = 32;
 /// How many oddities of each kind are shown.
 const SHOWN: usize = 5;
 
@@ -88,7 +90,8 @@ impl Soak {
                 leaks.push(format!("{end} {what} at the end, {base} at the beginning"));
             }
         };
-        more("descriptors", self.base.descriptors, end.descriptors);
+        more("descriptors beside pipes", self.base.beside_pipes(), end.beside_pipes());
+        more("descriptors of pipes", self.base.pipes.max(PIPES), end.pipes);
         more("threads", self.base.threads + POOL, end.threads);
         more("entries of maps", self.base.entries.unwrap_or(usize::MAX), end.entries.unwrap_or_default());
         leaks
@@ -153,7 +156,8 @@ mod tests {
     use crate::faults::Fault;
 
     fn soak(oddity: Oddity, opened: f64, ended: f64) -> Soak {
-        let sample = Sample { at: 0.0, pid: 1, resident: 0, anonymous: 0, descriptors: 9, threads: 2, entries: None };
+        let sample =
+            Sample { at: 0.0, pid: 1, resident: 0, anonymous: 0, descriptors: 9, pipes: 0, threads: 2, entries: None };
         Soak {
             seed: 1,
             hours: 1.0,
@@ -174,6 +178,15 @@ mod tests {
         assert_eq!(soak(Oddity::Failed, 5.0, 9.0).complaints().len(), 2);
         assert_eq!(soak(Oddity::Failed, 15.0, 16.0).complaints().len(), 2);
         assert_eq!(soak(Oddity::Wrong, 5.0, 11.0).complaints().len(), 2, "no fault makes an answer wrong");
+    }
+
+    #[test]
+    fn pipes_that_are_kept_are_not_left_over() {
+        let mut soak = soak(Oddity::Failed, 5.0, 11.0);
+        soak.end = soak.end.map(|end| Sample { descriptors: 9 + PIPES, pipes: PIPES, ..end });
+        assert_eq!(soak.complaints(), Vec::<String>::new());
+        soak.end = soak.end.map(|end| Sample { descriptors: 11 + PIPES, pipes: 2 + PIPES, ..end });
+        assert_eq!(soak.complaints().len(), 1);
     }
 
     #[test]
