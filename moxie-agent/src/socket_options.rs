@@ -19,3 +19,22 @@ pub fn carry(socket: &impl AsFd) {
     let _ = socket.set_keepalive(true);
     let _ = socket.set_out_of_band_inline(true);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn what_is_accepted_has_the_options_of_its_listener() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        carry(&listener);
+        #[expect(clippy::disallowed_methods, reason = "a client of this test's own, on loopback")]
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let socket = SockRef::from(&accepted);
+        let options = [socket.tcp_nodelay(), socket.keepalive(), socket.out_of_band_inline()].map(Result::unwrap);
+        assert_eq!(options, [true; 3]);
+    }
+}

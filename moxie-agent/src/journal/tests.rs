@@ -250,6 +250,17 @@ async fn the_oldest_are_dropped_and_counted_when_the_store_stays_down() {
     assert!(journal.metrics.render(&[]).contains("moxie_records_dropped_total 5\n"));
 }
 
+#[test]
+fn records_that_nobody_files_are_filed_by_whoever_adds_too_many() {
+    let journal = journal(1 << 26);
+    let mut heard = journal.events.subscribe();
+    for id in 0..5000 {
+        journal.exchange(exchange(&id.to_string()));
+    }
+    assert!(heard.try_recv().is_err_and(|error| error != tokio::sync::broadcast::error::TryRecvError::Empty), "filed");
+    assert_eq!(ids(&journal.exchanges(&limit(2, None))), ["4999", "4998"]);
+}
+
 #[tokio::test]
 async fn the_writer_ends_when_it_is_dropped() {
     let store = Faulty::new().await;
