@@ -63,3 +63,32 @@ impl Callers {
         caller
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::Namespace;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_is_made_out_anew_after_a_while_and_after_any_change() {
+        let callers = Callers::default();
+        let to = "127.0.0.1:80".parse().unwrap();
+        let origin = Origin { pid: Some(7), cgroup_id: Some(9), ..Origin::to(to, Namespace::own().unwrap()) };
+        let (table, known) = (Arc::<Table>::default(), Arc::<Known>::default());
+        let is_anew = |origin: &Origin, table: &Arc<Table>, known: &Arc<Known>| {
+            let mut is_anew = false;
+            callers.caller(origin, table, known, || {
+                is_anew = true;
+                Caller::default()
+            });
+            is_anew
+        };
+        assert!(is_anew(&origin, &table, &known));
+        assert!(!is_anew(&origin, &table, &known));
+        assert!(is_anew(&Origin { pid: Some(8), ..origin.clone() }, &table, &known));
+        tokio::time::advance(LASTS).await;
+        assert!(is_anew(&origin, &table, &known), "it may be another program");
+        assert!(is_anew(&origin, &Arc::default(), &known), "scopes have changed");
+        assert!(is_anew(&origin, &table, &Arc::default()), "containers have changed");
+    }
+}
