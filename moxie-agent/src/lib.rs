@@ -32,6 +32,7 @@ pub mod store;
 pub mod switchboard;
 pub mod telemetry;
 pub mod tls;
+pub mod turn;
 pub mod ui;
 pub mod unused;
 pub mod upstream;

@@ -51,6 +51,11 @@ impl Place {
         self.cgroup_id == wanted.cgroup_id && self.terms == wanted.terms
     }
 
+    /// Has it said anew how much of it is diverted: another attachment to its cgroup may have said otherwise.
+    pub(super) fn forget_share(&self) {
+        lock(&self.hold).share = None;
+    }
+
     /// Whether two places hold the same attachment.
     pub(super) fn shares_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.hold, &other.hold)

@@ -1,7 +1,8 @@
 //! Cgroups as they appear: an inotify watch on every directory of the hierarchy, read by a thread of its own.
 //!
 //! A container's runtime makes the directory some 100 ms before the entrypoint runs, systemd some milliseconds before it starts
-//! the unit's first process; the thread tells the registry at once. Whatever is missed, the registry's own look once a second finds.
+//! the unit's first process; the thread tells the registry at once, also where every processor is busy ([`turn`]). Whatever is
+//! missed, the registry's own look once a second finds.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,6 +18,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 
 use super::Scopes;
 use super::cgroup;
+use crate::turn;
 
 /// Name in [`Scopes::warnings`].
 const SOURCE: &str = "watch";
@@ -84,6 +86,7 @@ struct Watcher {
 
 impl Watcher {
     fn run(mut self) {
+        turn::go_first();
         self.begin();
         while self.await_events() {
             let Some(scopes) = self.scopes.upgrade() else { return };

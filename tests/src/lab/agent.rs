@@ -390,10 +390,13 @@ impl Agent<'_> {
     }
 }
 
-/// Whether a process has ended, even if nobody has waited for it yet.
+/// Whether a process has ended, even if nobody has waited for it yet: its last thread too, with which its files go.
 fn is_gone(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.map_or(true, |stat| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('Z')))
+    let is_over = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('Z'));
+    // The first thread may be over before the others.
+    let is_last = || fs::read_dir(format!("/proc/{pid}/task")).map_or(true, |threads| threads.count() <= 1);
+    stat.map_or(true, is_over) && is_last()
 }
 
 /// A text field of an object.

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, ensure};
 use super::daemon::{Client, Daemon};
 use crate::lab::{cgroup, origins, process};
 
-/// What the defaults forbid: mounts and the kernel half, the network's setup, other users' processes.
-const RIGHTS: [&str; 10] = [
+/// What the defaults forbid: mounts and the kernel half, the network's setup, other users' processes, going before others.
+const RIGHTS: [&str; 11] = [
     "--cap-add=SYS_ADMIN",
     "--cap-add=NET_ADMIN",
     "--cap-add=SYS_PTRACE",
+    "--cap-add=SYS_NICE",
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
     "--cgroupns=host",

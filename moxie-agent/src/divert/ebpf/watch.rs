@@ -19,6 +19,7 @@ use super::place::Place;
 use super::sets::Set;
 use crate::divert::DivertError;
 use crate::namespace::NamespaceId;
+use crate::turn;
 
 /// From one look at young cgroups to the next, and the least time between two looks at one namespace's routes. Between the moment
 /// that a container runtime makes a namespace and its entrypoint's first instruction there are some tens of milliseconds.
@@ -124,6 +125,7 @@ impl Shared {
     }
 
     fn watch(&self) {
+        turn::go_first();
         while !self.ended.load(Ordering::Acquire) {
             let wait = if lock(&self.young).is_empty() { EpollTimeout::NONE } else { EpollTimeout::ZERO };
             let mut events = [EpollEvent::empty(); 64];

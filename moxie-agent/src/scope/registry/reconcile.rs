@@ -36,7 +36,7 @@ impl Scopes {
         {
             let _changing = lock(&self.changing);
             let entries = self.table.load().entries.clone();
-            let failures = self.settle(entries, seen);
+            let failures = self.settle(entries, seen, None);
             self.tell(&failures);
         }
         self.ask_systemd();
@@ -63,12 +63,17 @@ impl Scopes {
             // Nobody listens where there is no runtime.
             let _ = self.strangers.send(stranger.into());
         }
-        if self.wanted(&self.table.load().entries, path, cgroup_id, &around).is_none() {
+        let table = self.table.load_full();
+        let Some(wanted) = self.wanted(&table.entries, path, cgroup_id, &around) else { return };
+        if table.place_at(path).is_some_and(|place| place.is(&wanted)) {
             return;
         }
+        // At once: whoever changes something else meanwhile may have to wait for a processor. What cannot be is told below.
+        let attached = self.attach(path, own(&around).as_deref(), wanted.terms).ok();
+        let attached = attached.map(|attachment| Place::new(path.to_owned(), &wanted, attachment));
         let _changing = lock(&self.changing);
         let entries = self.table.load().entries.clone();
-        let failures = self.settle(entries, vec![(path.to_owned(), cgroup_id)]);
+        let failures = self.settle(entries, vec![(path.to_owned(), cgroup_id)], attached);
         self.tell(&failures);
     }
 
@@ -77,7 +82,7 @@ impl Scopes {
         if self.table.load().place_at(path).is_some() {
             let _changing = lock(&self.changing);
             let entries = self.table.load().entries.clone();
-            self.settle(entries, Vec::new());
+            self.settle(entries, Vec::new(), None);
         }
     }
 
@@ -93,7 +98,7 @@ impl Scopes {
             entry.isolate()?;
             let mut entries = table.entries.clone();
             entries.push(Arc::clone(&entry));
-            let failures = self.settle(entries, self.walk());
+            let failures = self.settle(entries, self.walk(), None);
             self.tell(&failures);
             let is_nowhere = !self.table.load().has_place_of(&entry.id);
             let failure = failures.into_iter().find(|failure| failure.owners.contains(&entry.id));
@@ -145,26 +150,31 @@ impl Scopes {
         self.weigh();
     }
 
-    /// Makes `entries` the scopes in force, and puts on path what they match: among `seen`, and among what is on path already.
-    /// Returns what could not be.
-    fn settle(&self, entries: Vec<Arc<Entry>>, seen: Vec<(PathBuf, u64)>) -> Vec<Failure> {
+    /// Makes `entries` the scopes in force, and puts on path what they match: among `seen`, and among what is on path already; one of
+    /// these may be `attached`. Returns what could not be.
+    fn settle(&self, entries: Vec<Arc<Entry>>, seen: Vec<(PathBuf, u64)>, mut attached: Option<Place>) -> Vec<Failure> {
         let (table, around) = (self.table.load_full(), self.surroundings());
         // What is on path is looked at again: it may have been made after the walk.
         let held = table.places.iter().filter_map(|place| Some((place.path.clone(), cgroup::id_of(&place.path).ok()?)));
         let all: BTreeMap<PathBuf, u64> = seen.into_iter().chain(held).collect();
-        let own = around.hierarchy.as_ref().and_then(|hierarchy| hierarchy.of_process(std::process::id()).ok());
+        let own = own(&around);
         let (mut places, mut failures) = (Vec::new(), Vec::new());
         for (path, cgroup_id) in all {
             let Some(wanted) = self.wanted(&entries, &path, cgroup_id, &around) else { continue };
             let there = table.place_at(&path);
             if let Some(place) = there.filter(|place| place.is(&wanted)) {
+                if attached.as_ref().is_some_and(|other| other.path == path) {
+                    place.forget_share();
+                }
                 places.push(place.owned_by(wanted.owners));
                 continue;
             }
-            match self.attach(&path, own.as_deref(), wanted.terms) {
-                Ok(attachment) => {
+            let at_once = attached.take_if(|place| place.path == path && place.is(&wanted));
+            let attach = || Ok(Place::new(path.clone(), &wanted, self.attach(&path, own.as_deref(), wanted.terms)?));
+            match at_once.map_or_else(attach, Ok) {
+                Ok(place) => {
                     tracing::info!(path = %path.display(), scope = ?wanted.owners.first(), "on path");
-                    places.push(Place::new(path, &wanted, attachment));
+                    places.push(place.owned_by(wanted.owners));
                 }
                 // Gone since it was seen.
                 Err(DivertError::Cgroup(CgroupError::Read { .. })) if !path.exists() => {}
@@ -248,7 +258,7 @@ impl Scopes {
         if is_new {
             let _changing = lock(&self.changing);
             let entries = self.table.load().entries.clone();
-            let failures = self.settle(entries, self.walk());
+            let failures = self.settle(entries, self.walk(), None);
             self.tell(&failures);
         }
     }
@@ -269,4 +279,9 @@ impl Scopes {
     pub(super) fn surroundings(&self) -> Surroundings {
         Surroundings { hierarchy: self.hierarchy().cloned(), known: self.containers.known() }
     }
+}
+
+/// The agent's own cgroup.
+fn own(around: &Surroundings) -> Option<PathBuf> {
+    around.hierarchy.as_ref().and_then(|hierarchy| hierarchy.of_process(std::process::id()).ok())
 }
