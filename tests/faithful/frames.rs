@@ -86,6 +86,35 @@ pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     fields.iter().flat_map(|(name, value)| literal(0x00, name, value)).collect()
 }
 
+/// Fields as one writes them who knows the static table and keeps none (RFC 7541 section 6.2.2 and appendix A).
+pub fn block_by_static_table(fields: &[(&str, &str)]) -> Vec<u8> {
+    let field = |(name, value): &(&str, &str)| {
+        let named = || STATIC.iter().find(|(_, known, _)| known == name).map(|(index, ..)| *index);
+        match (STATIC.iter().find(|(_, known, content)| (known, content) == (name, value)), named()) {
+            (Some((index, ..)), _) => vec![0x80 | index],
+            (None, Some(index @ ..15)) => [&[index][..], &text(value)].concat(),
+            (None, Some(index)) => [&[0x0f, index - 15][..], &text(value)].concat(),
+            (None, None) => literal(0x00, name, value),
+        }
+    };
+    fields.iter().flat_map(field).collect()
+}
+
+/// What of the static table scripts need.
+const STATIC: [(u8, &str, &str); 11] = [
+    (1, ":authority", ""),
+    (2, ":method", "GET"),
+    (3, ":method", "POST"),
+    (4, ":path", "/"),
+    (7, ":scheme", "https"),
+    (8, ":status", "200"),
+    (14, ":status", "500"),
+    (28, "content-length", ""),
+    (31, "content-type", ""),
+    (53, "retry-after", ""),
+    (54, "server", ""),
+];
+
 /// A field as a literal of the kind that its first octet says: 0x00 no table keeps it, 0x10 and none may, 0x40 the table keeps it.
 pub fn literal(first: u8, name: &str, value: &str) -> Vec<u8> {
     [&[first][..], &text(name), &text(value)].concat()

@@ -106,6 +106,14 @@ pub struct Rewrite {
     pub body: Option<Bytes>,
 }
 
+impl Rewrite {
+    /// Whether the answer stays as the destination gives it.
+    #[must_use]
+    pub fn leaves_answer(&self) -> bool {
+        self.status.is_none() && self.response_headers.is_empty() && self.body.is_none()
+    }
+}
+
 /// A header as its rule spells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {

@@ -1,5 +1,7 @@
 //! HTTP/2, frame by frame.
 
+mod rules;
+
 use super::ends::{CLIENT, FINISH, ORIGIN};
 use super::{COUNTED, Case, case, pattern};
 use crate::frames::Last::{No, Yes};
@@ -9,7 +11,11 @@ use crate::frames::{
 use crate::script::{Close, Script};
 
 pub(super) fn cases() -> Vec<Case> {
-    [heads(), streams(), bodies(), connection(), ends(), odd()].concat().into_iter().map(Case::counted).collect()
+    [heads(), streams(), bodies(), connection(), ends(), odd(), rules::cases()]
+        .concat()
+        .into_iter()
+        .map(Case::counted)
+        .collect()
 }
 
 /// A case whose parties have greeted each other and agreed on HTTP/2.

@@ -111,11 +111,14 @@ pub(super) fn status(fields: &[Field]) -> Option<StatusCode> {
     StatusCode::from_bytes(&field.value).ok()
 }
 
-/// Each name of `with` replaces every field of that name; a name with several values keeps them all.
+/// Each name of `with` replaces every field of that name, where the first of them was, else behind all others; a name with several
+/// values keeps them all.
 pub(super) fn replace(fields: &mut Vec<Field>, with: &HeaderMap) {
     for name in with.keys().filter(|name| !OF_CONNECTIONS.contains(&name.as_str())) {
+        let place = fields.iter().position(|field| field.name == name.as_str());
         fields.retain(|field| field.name != name.as_str());
-        fields.extend(with.get_all(name).iter().map(|value| own(name, value.as_bytes())));
+        let place = place.unwrap_or(fields.len());
+        fields.splice(place..place, with.get_all(name).iter().map(|value| own(name, value.as_bytes())));
     }
 }
 
@@ -199,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_replaces_its_parts_and_leaves_the_others_in_order() {
+    fn a_rule_replaces_its_parts_in_their_place_and_leaves_the_others() {
         let mut said = fields(&[(":status", "200"), ("x-a", "1"), ("x-b", "2"), ("x-a", "3"), ("etag", "e")]);
         let mut with = HeaderMap::new();
         with.append("x-a", "4".parse().unwrap());
@@ -208,7 +211,7 @@ mod tests {
         replace(&mut said, &with);
         replace_status(&mut said, StatusCode::IM_A_TEAPOT);
         replace_body(&mut said, 7);
-        let expected = [(":status", "418"), ("x-b", "2"), ("x-a", "4"), ("x-a", "5"), ("content-length", "7")];
+        let expected = [(":status", "418"), ("x-a", "4"), ("x-a", "5"), ("x-b", "2"), ("content-length", "7")];
         assert_eq!(said, fields(&expected));
     }
 }

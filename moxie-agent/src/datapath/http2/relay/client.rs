@@ -142,10 +142,12 @@ impl<W: Wire> Relay<'_, W> {
                     fields::replace(&mut fields.list, &rewrite.request_headers);
                     self.requests.is_verbatim = false;
                 }
-                self.answers.is_verbatim = false;
-                let outgoing = self.outgoing();
-                let edit = Edit { rewrite, delay: hit.delay, stage: Stage::Awaited, taken: 0, outgoing };
-                stream.course = Course::Edited(Box::new(edit));
+                if !rewrite.leaves_answer() || !hit.delay.is_zero() {
+                    self.answers.is_verbatim = false;
+                    let outgoing = self.outgoing();
+                    let edit = Edit { rewrite, delay: hit.delay, stage: Stage::Awaited, taken: 0, outgoing };
+                    stream.course = Course::Edited(Box::new(edit));
+                }
                 self.forward(block, &fields, stream);
             }
         }
