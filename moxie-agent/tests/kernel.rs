@@ -284,7 +284,10 @@ fn no_origin_is_ever_missing_however_short_the_connection() {
             assert_eq!(client.answer(), format!("connected {EACH}"), "{end}");
         }
     }
-    // A connection that is reset while the accept queue is full never was one to the listening side, here or directly.
+    // On a machine that has no time for the agent's heart some have gone direct. One that is reset while the accept queue is full never
+    // was a connection to the listening side, here or directly.
+    let diverted = agent.count("diverted");
+    assert!(diverted > EACH as u64, "{diverted} diverted");
     let overflows = || listen_overflows() - before;
     let reached = || {
         let (accepted, overflows) = (agent.accepted(), overflows());
@@ -292,7 +295,7 @@ fn no_origin_is_ever_missing_however_short_the_connection() {
     };
     eventually_or(reached, || {
         let accepted = agent.accepted() as u64;
-        accepted == agent.count("handed_over") && accepted + overflows() >= 4 * EACH as u64
+        accepted == agent.count("handed_over") && accepted + overflows() >= diverted
     });
     assert_eq!(agent.missing(), 0, "{:?}", agent.divert().counters());
     assert_eq!(agent.wrong(V4.parse().unwrap()), 0);

@@ -62,6 +62,8 @@ counters! {
     HandshakesFull => "handshakes_full",
     /// A diverted connection was announced to the agent's side.
     Announced => "announced",
+    /// A diverted connection was announced once more as its handshake ended: the first announcement had gone.
+    AnnouncedAgain => "announced_again",
     /// A diverted connection could not be announced; the agent will reset it.
     NotAnnounced => "not_announced",
     /// The original destination was handed to the accepted socket.

@@ -165,7 +165,7 @@ pub struct Origin {
     pub source: Address,
     /// The socket's type of service (IPv4) or traffic class (IPv6).
     pub tos: u32,
-    /// When the application called connect(): the lower half of `CLOCK_MONOTONIC` in milliseconds.
+    /// When the application called connect(), or its SYN was answered: the lower half of `CLOCK_MONOTONIC` in milliseconds.
     pub began_ms: u32,
 }
 const _: () = assert!(size_of::<Origin>() == 64);

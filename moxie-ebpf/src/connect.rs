@@ -3,9 +3,7 @@
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_getsockopt, bpf_ktime_get_ns,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_getsockopt};
 use aya_ebpf::programs::SockAddrContext;
 use aya_log_ebpf::debug;
 use moxie_common::{Address, Counter, Origin};
@@ -96,7 +94,7 @@ fn divert(ctx: &SockAddrContext, destination: &Address) -> Option<u16> {
             listener: listener.mark.identity(),
             source: scope::source(socket),
             tos: type_of_service(ctx, destination),
-            began_ms: (bpf_ktime_get_ns() / 1_000_000) as u32,
+            began_ms: scope::now_ms(),
         }
     };
     if !maps::remember(socket.cast(), &origin) {

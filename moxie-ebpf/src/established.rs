@@ -1,12 +1,15 @@
 //! The handover: what connect() remembered of the application's socket becomes known of the socket that the agent accepts.
 //!
 //! The announcement is made before the SYN leaves, and adopted before accept() can return, so the agent never waits for it and
-//! never finds another connection's: each connect writes its own key anew.
+//! never finds another connection's: each connect writes its own key anew. It may be gone when the handshake goes on: adopted by an
+//! earlier connection from that port, whose last ACK came late, or taken out for its age. So it is made good before the ACK leaves.
 
 use core::ffi::c_void;
 use core::ptr::read_volatile;
 
-use aya_ebpf::bindings::{BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock};
+use aya_ebpf::bindings::{
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock,
+};
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::debug;
 use moxie_common::{Address, Counter, HandshakeKey, Mark};
@@ -17,12 +20,14 @@ use crate::{maps, scope};
 const DONE: u32 = 0;
 const AF_INET: u32 = 2;
 
-/// A scope's socket is about to send its SYN: its source port is known now.
+/// A scope's socket is about to send its SYN (its source port is known now), or the ACK that ends its handshake.
 #[inline(always)]
 pub fn announce(ctx: &SockOpsContext) -> u32 {
-    if operation(ctx) != BPF_SOCK_OPS_TCP_CONNECT_CB {
-        return DONE;
-    }
+    let begins = match operation(ctx) {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => true,
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => false,
+        _ => return DONE,
+    };
     let socket = socket(ctx);
     if socket.is_null() {
         return DONE;
@@ -33,7 +38,11 @@ pub fn announce(ctx: &SockOpsContext) -> u32 {
     let (v4, v6) = (local_v4(ctx), local_v6(ctx));
     let source = if origin.address.is_v4() { v4 } else { v6 };
     let key = HandshakeKey::new(origin.listener, source, local_port(ctx), remote_port(ctx));
-    maps::count(if maps::begin(&key, origin) { Counter::Announced } else { Counter::NotAnnounced });
+    if begins {
+        maps::count(if maps::begin(&key, origin) { Counter::Announced } else { Counter::NotAnnounced });
+    } else if maps::go_on(&key, origin, scope::now_ms()) {
+        maps::count(Counter::AnnouncedAgain);
+    }
     DONE
 }
 

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 use core::ffi::c_void;
-use core::ptr::read_volatile;
+use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE};
 use aya_ebpf::btf_maps::lpm_trie::{Key, LpmTrie};
@@ -146,6 +146,17 @@ pub fn has_room(control: &Control) -> bool {
 pub fn begin(key: &HandshakeKey, origin: &Origin) -> bool {
     // One of the same name came to nothing, and is counted already; or the agent has taken it out between the two.
     begin_first(key, origin) || HANDSHAKES.insert(key, origin, BPF_EXIST.into()).is_ok() || begin_first(key, origin)
+}
+
+/// Notes that a handshake goes on, so that it is no longer taken for one that came to nothing. True: it had been, and is noted again.
+#[inline(always)]
+pub fn go_on(key: &HandshakeKey, origin: &Origin, now_ms: u32) -> bool {
+    let is_again = HANDSHAKES.get_ptr(key).is_none() && begin_first(key, origin);
+    if let Some(there) = HANDSHAKES.get_ptr_mut(key) {
+        // SAFETY: a value of a live map, aligned; nobody else writes that word.
+        unsafe { write_volatile(&raw mut (*there).began_ms, now_ms) };
+    }
+    is_again
 }
 
 #[inline(always)]

@@ -109,6 +109,13 @@ pub fn tag_of(ctx: *mut c_void) -> Option<u32> {
     (mark.is_moxie() && maps::reach(mark) != 0).then(|| mark.tag_index())
 }
 
+/// The lower half of `CLOCK_MONOTONIC` in milliseconds.
+#[inline(always)]
+pub fn now_ms() -> u32 {
+    // SAFETY: takes nothing.
+    (unsafe { bpf_ktime_get_ns() } / 1_000_000) as u32
+}
+
 #[inline(always)]
 fn agent_is_willing(control: &Control) -> Result<(), Counter> {
     if control.enabled == 0 {

@@ -59,6 +59,27 @@ fn handshakes_that_came_to_nothing_give_their_room_back() {
 }
 
 #[test]
+fn handshakes_that_end_after_all_are_diverted_all_the_same() {
+    let Some(lab) = Lab::new() else { return };
+    let handshake_patience = Duration::from_secs(1);
+    let agent = Agent::start(&lab, EbpfOptions { handshakes: 8 * ROOM, handshake_patience, ..EbpfOptions::default() });
+    let (cgroup, _held) = agent.scope();
+    let mut client = lab.client(Some(&cgroup));
+    fill(&agent, &mut client);
+    let diverted = agent.count("diverted");
+    eventually("room again, since the first were forgotten", || {
+        assert_eq!(client.ask(&format!("begin {V4}")), "begun");
+        agent.count("diverted") > diverted
+    });
+    agent.be_deaf(false);
+    let told = client.ask("end");
+    let heard = told.split(' ').filter(|said| *said == DIVERTED).count() as u64;
+    assert_eq!(heard, agent.count("diverted"));
+    assert!(agent.count("announced_again") > 0);
+    assert_eq!((agent.missing(), agent.count("no_handshake"), agent.count("not_announced")), (0, 0, 0));
+}
+
+#[test]
 fn many_connections_at_once_leave_no_handshake_behind() {
     let Some(lab) = Lab::new() else { return };
     let agent = Agent::start(&lab, EbpfOptions { handshakes: ROOM, ..EbpfOptions::default() });

@@ -115,7 +115,8 @@ impl fmt::Debug for Controls {
     }
 }
 
-/// How many handshakes are let begin where there is room for `size`: the rest is for those that begin at the same moment.
+/// How many handshakes are let begin where there is room for `size`: the rest is for those that begin at the same moment, or were
+/// forgotten and go on after all.
 fn room(size: u32) -> u64 {
     u64::from(size - size / 16)
 }
