@@ -191,3 +191,23 @@ async fn a_client_that_only_listens_hears_what_the_server_says() {
     assert_eq!(heard.unwrap(), b"220 ready\r\n");
     assert_eq!(agent.connections(1).await[0].verdict, ConnectionVerdict::Passthrough);
 }
+
+#[tokio::test]
+async fn a_client_that_loses_patience_with_a_rules_delay_got_no_answer() {
+    let origin = Origin::http(None).await;
+    let agent = Agent::start(Some(origin.address), None).await;
+    agent.rule("plain.example/slow", json!({"status_code": 429, "response_delay": "200ms"})).await;
+    let mut stream = dial(&agent).await;
+    stream.write_all(get("/slow").as_bytes()).await.unwrap();
+    // FIN alone, as from one that ends its direction and waits.
+    drop(stream);
+    let record = &agent.exchanges(1).await[0];
+    assert_eq!((record.status, record.error), (None, Some(ExchangeError::ClientGone)));
+    assert!(record.injected_delay_ms >= 200, "{}", record.injected_delay_ms);
+    // One that does wait has its answer.
+    let mut stream = dial(&agent).await;
+    stream.write_all(get("/slow").as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert!(read_all(&mut stream).await.unwrap().starts_with(b"HTTP/1.1 429"));
+    assert!(agent.exchanges(2).await.iter().any(|exchange| exchange.status == Some(429) && exchange.error.is_none()));
+}

@@ -370,3 +370,25 @@ async fn a_destination_that_ends_before_it_is_asked_is_dialled_anew() {
     connection.abort();
     destination.abort();
 }
+
+#[tokio::test]
+async fn a_client_that_ends_its_direction_at_once_is_answered_all_the_same() {
+    let scene = scene_of(|mut stream| async move {
+        // To its end: what the client has said is all that comes.
+        stream.read_to_end(&mut Vec::new()).await?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await?;
+        stream.shutdown().await
+    })
+    .await;
+    // The destination is known after the first, and dialled for the request from then on.
+    for _ in 0..3 {
+        let mut stream = scene.shake(&scene.authority, &["http/1.1"]).await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", scene.url(""));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut read = Vec::new();
+        tokio::time::timeout(BOUND, stream.read_to_end(&mut read)).await.unwrap().unwrap();
+        assert!(read.ends_with(b"ok"), "{}", read.escape_ascii());
+    }
+    assert!(scene.agent.exchanges(3).await.iter().all(|exchange| exchange.error.is_none()));
+}

@@ -101,13 +101,14 @@ pub fn block_by_static_table(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// What of the static table scripts need.
-const STATIC: [(u8, &str, &str); 11] = [
+const STATIC: [(u8, &str, &str); 12] = [
     (1, ":authority", ""),
     (2, ":method", "GET"),
     (3, ":method", "POST"),
     (4, ":path", "/"),
     (7, ":scheme", "https"),
     (8, ":status", "200"),
+    (9, ":status", "204"),
     (14, ":status", "500"),
     (28, "content-length", ""),
     (31, "content-type", ""),

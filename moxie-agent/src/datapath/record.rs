@@ -179,6 +179,8 @@ pub fn lock(log: &Mutex<ExchangeLog>) -> MutexGuard<'_, ExchangeLog> {
 pub struct ExchangeLog {
     began: Instant,
     record: Exchange,
+    /// Since when a rule's delay is waited.
+    delaying: Option<Instant>,
     finished: bool,
     journal: Arc<Journal>,
 }
@@ -210,7 +212,13 @@ impl ExchangeLog {
             response_bytes: 0,
             error: None,
         };
-        Self { began: Instant::now(), record, finished: false, journal: Arc::clone(&connection.journal) }
+        Self {
+            began: Instant::now(),
+            record,
+            delaying: None,
+            finished: false,
+            journal: Arc::clone(&connection.journal),
+        }
     }
 
     /// Notes the rule that fired and what it makes of the exchange.
@@ -226,7 +234,13 @@ impl ExchangeLog {
 
     /// Notes a delay that a rule asked for and that was really waited.
     pub fn delayed(&mut self, waited: std::time::Duration) {
+        self.delaying = None;
         self.record.injected_delay_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// A rule's delay begins. If it is not over when the record ends, what was waited of it is noted.
+    pub fn delay_begins(&mut self) {
+        self.delaying = Some(Instant::now());
     }
 
     /// Notes the status that goes to the client.
@@ -242,6 +256,12 @@ impl ExchangeLog {
     /// Notes body bytes to the client.
     pub fn sent(&mut self, bytes: u64) {
         self.record.response_bytes += bytes;
+    }
+
+    /// The answer was written to a client that had gone.
+    pub fn unheard(&mut self) {
+        self.record.status = None;
+        self.broke(ExchangeError::ClientGone);
     }
 
     /// The answer is complete.
@@ -273,6 +293,9 @@ impl Drop for ExchangeLog {
     fn drop(&mut self) {
         if !self.finished && self.record.error.is_none() {
             self.record.error = Some(ExchangeError::ClientGone);
+        }
+        if let Some(since) = self.delaying {
+            self.delayed(since.elapsed());
         }
         self.record.duration_ms = millis(self.began);
         let record = self.take();

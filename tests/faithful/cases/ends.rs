@@ -1,7 +1,7 @@
 //! How conversations end: FIN, half-closes, resets, at every moment.
 
 use super::{Case, GET, OK, case};
-use crate::script::{Close, Layer, Side};
+use crate::script::{Close, Layer, Side, Step};
 
 pub(super) const CLIENT: Side = Side::Client;
 pub(super) const ORIGIN: Side = Side::Origin;
@@ -22,6 +22,10 @@ fn orderly() -> Vec<Case> {
     vec![
         case("client-half-closes-and-waits", |s| {
             s.asks(GET).closes(CLIENT, FINISH).answers(OK);
+        }),
+        case("client-half-closes-at-once-and-waits", |s| {
+            s.says(CLIENT, GET).step(Step::Closes(CLIENT, FINISH));
+            s.hears(ORIGIN, GET).step(Step::HearsEnd(ORIGIN)).answers(OK);
         }),
         case("client-half-closes-and-waits-for-much", |s| {
             s.asks(GET).closes(CLIENT, FINISH).answers("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
@@ -15,15 +15,34 @@ use crate::rules::set::Rewrite;
 use crate::upstream::link::Answer;
 
 /// Headers that describe a body which is no longer there once it has been replaced.
-const OF_THE_OLD_BODY: [HeaderName; 7] = [
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::CONTENT_ENCODING,
-    header::CONTENT_RANGE,
-    header::ACCEPT_RANGES,
-    header::ETAG,
-    header::LAST_MODIFIED,
+pub(in crate::datapath) const OF_THE_OLD_BODY: [&str; 12] = [
+    "content-length",
+    "transfer-encoding",
+    "trailer",
+    "content-encoding",
+    "content-range",
+    "accept-ranges",
+    "etag",
+    "last-modified",
+    "content-md5",
+    "digest",
+    "content-digest",
+    "repr-digest",
 ];
+
+/// The body in the real one's place; none if the real one stays. A status with a body in the place of one without gets an empty one,
+/// and a status without none.
+pub(in crate::datapath) fn new_body(real: StatusCode, status: StatusCode, rewrite: Option<&Rewrite>) -> Option<Bytes> {
+    let given = rewrite.and_then(|rewrite| rewrite.body.clone());
+    let is_other_kind = is_bodiless(real) != is_bodiless(status);
+    let new = given.or_else(|| is_other_kind.then(Bytes::new))?;
+    Some(if is_bodiless(status) { Bytes::new() } else { new })
+}
+
+/// Whether an answer of this status has no body, whatever its head says (RFC 9112 section 6.3).
+pub(in crate::datapath) fn is_bodiless(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
 
 /// Sends a request on with the rule's headers and passes the answer back with the rule's parts in it.
 ///
@@ -37,8 +56,9 @@ pub async fn exchange(
 ) -> Result<Response<ResponseBody>, Failure> {
     replace(request.headers_mut(), &rewrite.request_headers);
     let (answer, log) = forward::send(request, session, log).await?;
-    let mut response = match &rewrite.body {
-        Some(body) => with_body(answer, body.clone(), log),
+    let real = answer.response.status();
+    let mut response = match new_body(real, rewrite.status.unwrap_or(real), Some(rewrite)) {
+        Some(body) => with_body(answer, body, log),
         None => forward::pass_on(answer, session, log),
     };
     replace(response.headers_mut(), &rewrite.response_headers);

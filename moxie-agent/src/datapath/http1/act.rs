@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::{self, CONTINUE, Stay};
 use super::exchange::{Asking, Ruled};
-use super::requests::poll_watch;
+use super::requests::{Leaves, poll_watch};
 use super::wire::{Destination, End, Wire, end_of, poll_end};
 use super::{Broken, Relay};
 use crate::datapath::record::ExchangeLog;
@@ -122,7 +122,8 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
         if delay.is_zero() {
             return Ok(());
         }
-        let is_tls = self.party.scheme == "https";
+        // Inside TLS it is what a client does that loses patience. In the clear many end their direction and wait.
+        let meaning = if self.party.scheme == "https" { Leaves::Altogether } else { Leaves::Half };
         let began = Instant::now();
         let mut over = pin!(sleep(delay));
         let (client, requests, end) = (&mut self.client, &mut self.requests, &mut self.client_end);
@@ -130,7 +131,7 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
             if over.as_mut().poll(task).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            poll_watch(client, requests, end, is_tls, task).map(Err)
+            poll_watch(client, requests, end, meaning, task).map(Err)
         });
         let waited = waited.await;
         log.delayed(began.elapsed());

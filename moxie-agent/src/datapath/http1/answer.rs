@@ -4,6 +4,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode};
 
 use super::exchange::Fate;
+use crate::datapath::act::rewrite::{OF_THE_OLD_BODY, is_bodiless, new_body};
 use crate::http1::{Asked, Awaited, Edit, ResponseHead, StatusLine, Version};
 use crate::rules::set::Rewrite;
 
@@ -11,17 +12,6 @@ use crate::rules::set::Rewrite;
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Bodies up to this length are sent in one piece with their head.
 const ONE_PIECE: usize = 16 * 1024;
-
-/// Headers that describe a body which is no longer there once it has been replaced.
-const OF_THE_OLD_BODY: [&str; 7] = [
-    "content-length",
-    "transfer-encoding",
-    "content-encoding",
-    "content-range",
-    "accept-ranges",
-    "etag",
-    "last-modified",
-];
 
 /// Whether the connection stays after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,21 +100,9 @@ pub(super) fn replaced(
     Replacement { head, body: new.filter(|_| has_body(status, to)).unwrap_or_default(), status, fate }
 }
 
-/// The body in the real one's place; none if the real one stays. A status with a body in the place of one without gets an empty one.
-fn new_body(real: StatusCode, status: StatusCode, rewrite: Option<&Rewrite>) -> Option<Bytes> {
-    let given = rewrite.and_then(|rewrite| rewrite.body.clone());
-    let is_other_kind = is_bodiless(real) != is_bodiless(status);
-    given.or_else(|| is_other_kind.then(Bytes::new))
-}
-
 /// Whether a body is sent behind the head of an answer.
 pub(super) fn has_body(status: StatusCode, to: Awaited) -> bool {
     to.method != Asked::Head && !is_bodiless(status)
-}
-
-/// Whether an answer of this status has no body, whatever its head says (RFC 9112 section 6.3).
-fn is_bodiless(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 #[cfg(test)]

@@ -45,6 +45,9 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(written) => written.map_err(Broken::Client)?,
             }
+            if self.client_end.is_some() && !self.through.is_empty() {
+                self.ensure_client_is_there()?;
+            }
             for mut log in self.through.drain(..) {
                 log.finished();
             }
@@ -54,6 +57,13 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
                 return Ok(());
             }
         }
+    }
+
+    /// A client that has ended its direction may have gone altogether; then it answered what was just written with a reset.
+    fn ensure_client_is_there(&mut self) -> Result<(), Broken> {
+        let Ok(Some(error)) = self.client.socket().take_error() else { return Ok(()) };
+        self.through.iter_mut().for_each(|log| log.unheard());
+        Err(Broken::Client(error))
     }
 
     fn tell_upstream_end(&mut self, task: &mut Context<'_>) -> Result<(), Broken> {

@@ -218,7 +218,6 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
 
     /// Dials the destination for the bytes that wait for it.
     pub(super) async fn dial(&mut self) -> Result<(), Broken> {
-        let is_tls = self.party.scheme == "https";
         let cx = &self.party.cx;
         let mut opening = pin!(self.destination.open(cx));
         let (client, requests, end) = (&mut self.client, &mut self.requests, &mut self.client_end);
@@ -226,7 +225,7 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
             if let Poll::Ready(opened) = opening.as_mut().poll(task) {
                 return Poll::Ready(opened.map_err(Broken::Dial));
             }
-            poll_watch(client, requests, end, is_tls, task).map(Err)
+            poll_watch(client, requests, end, Leaves::Half, task).map(Err)
         });
         self.upstream = Some(opened.await?);
         Ok(())
@@ -243,7 +242,7 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
             }
             // Whoever speaks first decides: a rule may answer, and then no destination is needed.
             let is_silent = requests.held().is_empty() && end.is_none();
-            let has_gone = is_silent && poll_watch(client, requests, end, true, task).is_ready();
+            let has_gone = is_silent && poll_watch(client, requests, end, Leaves::Altogether, task).is_ready();
             // A watch that has read something is not woken for it again.
             let has_spoken = !requests.held().is_empty() || end.is_some();
             if has_gone || has_spoken { Poll::Ready(None) } else { Poll::Pending }
@@ -252,13 +251,21 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
     }
 }
 
-/// Watches a client that nothing is read of at the moment. Ready once it has gone: with an error, or, inside TLS, with its end. (In
-/// the clear a client may close its half and still wait.)
+/// What a client means that ends its direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// It says no more, and may still wait for its answer.
+    Half,
+    /// It has gone.
+    Altogether,
+}
+
+/// Watches a client that nothing is read of at the moment. Ready once it has gone: with an error, or with its end if that means so.
 pub(super) fn poll_watch<C: Wire>(
     client: &mut C,
     requests: &mut Lane,
     end: &mut Option<End>,
-    is_tls: bool,
+    meaning: Leaves,
     task: &mut Context<'_>,
 ) -> Poll<Broken> {
     while end.is_none() && requests.has_room() {
@@ -267,7 +274,7 @@ pub(super) fn poll_watch<C: Wire>(
             Ok(found) => *end = found,
             Err(error) => return Poll::Ready(Broken::Client(error)),
         }
-        if end.is_some() && is_tls {
+        if end.is_some() && meaning == Leaves::Altogether {
             return Poll::Ready(Broken::Gone);
         }
     }

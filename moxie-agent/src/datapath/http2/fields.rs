@@ -3,22 +3,14 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::hpack::Field;
+use crate::datapath::act::rewrite::OF_THE_OLD_BODY;
 use crate::rules::set;
 
 /// Headers that say how HTTP/1 connections are used, which HTTP/2 does not know (RFC 9113 section 8.2.2).
 const OF_CONNECTIONS: [&str; 5] = ["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"];
-/// Headers that describe a body which is no longer there once it has been replaced.
-const OF_THE_OLD_BODY: [HeaderName; 6] = [
-    header::CONTENT_LENGTH,
-    header::CONTENT_ENCODING,
-    header::CONTENT_RANGE,
-    header::ACCEPT_RANGES,
-    header::ETAG,
-    header::LAST_MODIFIED,
-];
 
 /// What a request's head says; empty where it does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,11 +107,24 @@ pub(super) fn status(fields: &[Field]) -> Option<StatusCode> {
 /// values keeps them all.
 pub(super) fn replace(fields: &mut Vec<Field>, with: &HeaderMap) {
     for name in with.keys().filter(|name| !OF_CONNECTIONS.contains(&name.as_str())) {
+        if name == header::HOST && replace_authority(fields, with) {
+            continue;
+        }
         let place = fields.iter().position(|field| field.name == name.as_str());
         fields.retain(|field| field.name != name.as_str());
         let place = place.unwrap_or(fields.len());
         fields.splice(place..place, with.get_all(name).iter().map(|value| own(name, value.as_bytes())));
     }
+}
+
+/// What HTTP/1 says in `Host`, a request of HTTP/2 says in `:authority`, and the two must not differ (RFC 9113 section 8.3.1).
+/// False: it has none.
+fn replace_authority(fields: &mut Vec<Field>, with: &HeaderMap) -> bool {
+    let Some(host) = with.get(header::HOST).map(HeaderValue::as_bytes) else { return false };
+    let Some(authority) = fields.iter_mut().find(|field| &field.name[..] == b":authority") else { return false };
+    authority.value = Bytes::copy_from_slice(host);
+    fields.retain(|field| &field.name[..] != b"host");
+    true
 }
 
 /// Another status in an answer's head.
@@ -131,7 +136,7 @@ pub(super) fn replace_status(fields: &mut [Field], status: StatusCode) {
 
 /// Another body behind an answer's head, so many octets long.
 pub(super) fn replace_body(fields: &mut Vec<Field>, length: usize) {
-    fields.retain(|field| !OF_THE_OLD_BODY.iter().any(|name| name.as_str().as_bytes() == field.name));
+    fields.retain(|field| !OF_THE_OLD_BODY.iter().any(|name| name.as_bytes() == field.name));
     if length > 0 {
         fields.push(Field::new(&b"content-length"[..], length.to_string()));
     }

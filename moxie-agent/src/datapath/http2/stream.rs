@@ -59,6 +59,8 @@ pub(super) struct Mock {
 #[derive(Debug)]
 pub(super) struct Edit {
     pub(super) rewrite: Arc<Rewrite>,
+    /// The body in the real one's place, if any, as far as it is known before the head has come.
+    pub(super) body: Option<Bytes>,
     pub(super) delay: Duration,
     pub(super) stage: Stage,
     /// Octets of the replaced body that were taken and not given back to the stream's window.
@@ -114,7 +116,7 @@ impl Stream {
     pub(super) fn outgoing(&mut self) -> Option<&mut Outgoing> {
         match &mut self.course {
             Course::Mocked(mock) => Some(&mut mock.outgoing),
-            Course::Edited(edit) if edit.rewrite.body.is_some() => Some(&mut edit.outgoing),
+            Course::Edited(edit) if edit.body.is_some() => Some(&mut edit.outgoing),
             Course::Passed | Course::Edited(_) => None,
         }
     }
@@ -149,7 +151,7 @@ impl Edit {
         if let Some(status) = self.rewrite.status {
             fields::replace_status(fields, status);
         }
-        if let Some(body) = &self.rewrite.body {
+        if let Some(body) = &self.body {
             fields::replace_body(fields, body.len());
         }
         fields::replace(fields, &self.rewrite.response_headers);

@@ -207,6 +207,24 @@ fn edits() -> Vec<Case> {
             let fields = [&answered("200")[..], &of_the_body].concat();
             s.hears(CLIENT, [first_anew(3, &fields, No), data(3, "another", Yes)].concat());
         }),
+        http2("h2-status-of-an-answer-without-a-body", |s| {
+            s.asks(headers(3, &asked(), Yes)).answers(headers(3, &[(":status", "200"), ("content-length", "2")], No));
+            s.answers(data(3, "ok", Yes));
+        })
+        .fires(json!({"call_backend": true, "status_code": 204}), |s| {
+            s.asks(headers(3, &asked(), Yes))
+                .says(ORIGIN, headers(3, &[(":status", "200"), ("content-length", "2")], No));
+            s.says(ORIGIN, data(3, "ok", Yes)).hears(CLIENT, first_anew(3, &[(":status", "204")], Yes));
+            s.asks(get(5, "/")).says(ORIGIN, ok(5)).hears(CLIENT, ok_anew(5));
+        }),
+        plain("h2-host-replaced").fires(
+            json!({"call_backend": true, "custom_headers": {"Host": "elsewhere.example"}}),
+            |s| {
+                let [method, scheme, _, path] = head("GET", "/fired");
+                let fields = [&[method, scheme, (":authority", "elsewhere.example"), path], &ASKED[..]].concat();
+                changed(s, CLIENT, first_anew(3, &fields, Yes));
+            },
+        ),
         plain("h2-delayed-and-else-untouched").fires(json!({"call_backend": true, "response_delay": "30ms"}), |s| {
             changed(s, ORIGIN, first_anew(3, &answered("200"), No));
         }),

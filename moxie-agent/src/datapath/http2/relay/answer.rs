@@ -33,6 +33,7 @@ impl<W: Wire> Relay<'_, W> {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let (stands, gone) = oneshot::channel();
         stream.stands = Some(stands);
+        stream.log.delay_begins();
         self.alarms.push(Box::pin(async move {
             let waited = tokio::select! {
                 waited = delay::wait(after) => waited,

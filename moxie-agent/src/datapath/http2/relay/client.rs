@@ -145,7 +145,8 @@ impl<W: Wire> Relay<'_, W> {
                 if !rewrite.leaves_answer() || !hit.delay.is_zero() {
                     self.answers.is_verbatim = false;
                     let outgoing = self.outgoing();
-                    let edit = Edit { rewrite, delay: hit.delay, stage: Stage::Awaited, taken: 0, outgoing };
+                    let body = rewrite.body.clone();
+                    let edit = Edit { rewrite, body, delay: hit.delay, stage: Stage::Awaited, taken: 0, outgoing };
                     stream.course = Course::Edited(Box::new(edit));
                 }
                 self.forward(block, &fields, stream);

@@ -4,6 +4,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use h2::Reason;
 
 use super::{Agreed, MAX_UNANSWERED, Relay, Said, Stop, Whose};
+use crate::datapath::act::rewrite::new_body;
 use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::block::Block;
 use crate::datapath::http2::fields;
@@ -125,7 +126,7 @@ impl<W: Wire> Relay<'_, W> {
 
     fn is_replaced(&self, stream: u32) -> bool {
         match self.streams.get(&stream).map(|stream| &stream.course) {
-            Some(Course::Edited(edit)) => edit.rewrite.body.is_some() || matches!(edit.stage, Stage::Held(_)),
+            Some(Course::Edited(edit)) => edit.body.is_some() || matches!(edit.stage, Stage::Held(_)),
             _ => false,
         }
     }
@@ -199,8 +200,10 @@ impl<W: Wire> Relay<'_, W> {
             }
             (Stage::Awaited, Some(status)) => {
                 edit.stage = Stage::Told;
-                stream.log.answered(edit.rewrite.status.unwrap_or(status));
-                let body = edit.rewrite.body.as_ref();
+                let shown = edit.rewrite.status.unwrap_or(status);
+                stream.log.answered(shown);
+                edit.body = new_body(status, shown, Some(&edit.rewrite));
+                let body = edit.body.as_ref();
                 edit.replace(&mut fields);
                 let ends_here = body.map_or(ends, |body| body.is_empty() || is_head);
                 if !ends_here && let Some(body) = body {
@@ -210,7 +213,7 @@ impl<W: Wire> Relay<'_, W> {
             }
             // Before the head, or trailers.
             (Stage::Awaited, None) => ends,
-            (Stage::Told | Stage::Held(_), _) if edit.rewrite.body.is_some() => {
+            (Stage::Told | Stage::Held(_), _) if edit.body.is_some() => {
                 stream.origin_open &= !ends;
                 return self.settle(id);
             }
@@ -255,7 +258,8 @@ impl<W: Wire> Relay<'_, W> {
     /// A reset is the client's, unless it has another answer already.
     fn edited_reset(&mut self, id: u32, frame: &Frame) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let has_own = matches!(&stream.course, Course::Edited(edit) if edit.rewrite.body.is_some() && matches!(edit.stage, Stage::Told));
+        let has_own =
+            matches!(&stream.course, Course::Edited(edit) if edit.body.is_some() && matches!(edit.stage, Stage::Told));
         if has_own && stream.answer_open {
             stream.origin_open = false;
             // What else the client says on it is for nobody.
