@@ -74,6 +74,12 @@ pub(super) fn page_size(given: Option<usize>) -> Result<usize, Refusal> {
     }
 }
 
+/// A cursor that is the id of the last entry of a page, which may be gone by now; refused if it never was one.
+pub(super) fn ensure_id(cursor: Option<&str>) -> Result<(), Refusal> {
+    let is_id = cursor.is_none_or(|cursor| uuid::Uuid::try_parse(cursor).is_ok());
+    if is_id { Ok(()) } else { Err(Refusal::BadQuery("cursor: not the `next` of a page".into())) }
+}
+
 /// The ETags that the author of a change has seen, as sent; `None` where any will do.
 pub(super) fn if_match(headers: &HeaderMap) -> Option<String> {
     headers.contains_key(IF_MATCH).then(|| tags(headers, IF_MATCH).join(", "))

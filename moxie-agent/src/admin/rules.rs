@@ -231,6 +231,7 @@ fn changed(saved: &Saved, now: Timestamp) -> Response {
 )]
 async fn import(State(state): State<Arc<AdminState>>, JsonBody(body): JsonBody) -> Result<Response, Refusal> {
     let saved = state.rules.import(rules_of(&body)?).await?;
+    saved.iter().for_each(|saved| state.metrics.know_rule(&saved.rule.id));
     let now = state.clock.now();
     let rules = saved.iter().map(|saved| view(&saved.rule, now, &saved.warnings)).collect();
     Ok((StatusCode::CREATED, Json(Rules { rules })).into_response())

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::AdminState;
 use super::problem::{Refusal, wrong};
-use super::request::{JsonBody, Paging, Params, page_size};
+use super::request::{JsonBody, Paging, Params, ensure_id, page_size};
 use crate::chain::Chain;
 use crate::events::Kind;
 use crate::journal::Page;
@@ -70,6 +70,7 @@ async fn list(
     Params(paging): Params<Paging>,
 ) -> Result<Json<Page<Scope>>, Refusal> {
     let size = page_size(paging.limit)?;
+    ensure_id(paging.cursor.as_deref())?;
     let scopes = state.scopes.list();
     let start = match &paging.cursor {
         None => 0,

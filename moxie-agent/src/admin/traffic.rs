@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use super::AdminState;
 use super::problem::Refusal;
-use super::request::{Params, page_size};
+use super::request::{Params, ensure_id, page_size};
 use crate::journal::{Connection, Exchange, Filter, Page};
 
 pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
@@ -18,7 +18,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<AdminState>> {
 
 /// Lists exchanges
 ///
-/// Newest first. Records are kept in memory, bounded by bytes.
+/// The last that ended first. Records are kept in memory, bounded by bytes.
 #[utoipa::path(
     get, path = "/api/v1/exchanges", tag = "traffic", operation_id = "listExchanges", params(Filter),
     responses(
@@ -31,6 +31,7 @@ async fn exchanges(
     Params(filter): Params<Filter>,
 ) -> Result<Json<Page<Exchange>>, Refusal> {
     page_size(filter.limit)?;
+    ensure_id(filter.cursor.as_deref())?;
     Ok(Json(state.journal.exchanges(&filter)))
 }
 
@@ -46,7 +47,7 @@ async fn exchange(State(state): State<Arc<AdminState>>, Path(id): Path<String>) 
 
 /// Lists connections
 ///
-/// Newest first. A connection is recorded when it closes.
+/// The last that closed first: a connection is recorded when it closes.
 #[utoipa::path(
     get, path = "/api/v1/connections", tag = "traffic", operation_id = "listConnections", params(Filter),
     responses(
@@ -59,5 +60,6 @@ async fn connections(
     Params(filter): Params<Filter>,
 ) -> Result<Json<Page<Connection>>, Refusal> {
     page_size(filter.limit)?;
+    ensure_id(filter.cursor.as_deref())?;
     Ok(Json(state.journal.connections(&filter)))
 }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use quick_cache::sync::Cache;
 
 use crate::datapath::load::Shedding;
 use crate::journal::{Connection, Exchange};
@@ -43,6 +44,9 @@ struct RuleLabels {
     rule: String,
 }
 
+/// How many rules that are gone are remembered.
+const RULES_GONE: usize = 4096;
+
 /// Every metric of the agent (names and units: docs/guide/metrics.md).
 #[derive(Debug)]
 pub struct Metrics {
@@ -51,6 +55,8 @@ pub struct Metrics {
     request_duration: Histogram,
     injected_delay: Histogram,
     rule_hits: Family<RuleLabels, Counter>,
+    /// Rules that are gone, whose last records may be still to come.
+    rules_gone: Cache<Box<str>, ()>,
     connections_active: Gauge,
     connections: Family<ConnectionLabels, Counter>,
     certificates_minted: Counter,
@@ -69,6 +75,7 @@ impl Default for Metrics {
             request_duration: Histogram::new(SECONDS),
             injected_delay: Histogram::new(SECONDS),
             rule_hits: Family::default(),
+            rules_gone: Cache::new(RULES_GONE),
             connections_active: Gauge::default(),
             connections: Family::default(),
             certificates_minted: Counter::default(),
@@ -125,7 +132,7 @@ impl Metrics {
         if record.injected_delay_ms > 0 {
             self.injected_delay.observe(seconds(record.injected_delay_ms));
         }
-        if let Some(rule) = &record.rule_id {
+        if let Some(rule) = record.rule_id.as_ref().filter(|rule| self.rules_gone.get(&*rule.0).is_none()) {
             self.rule_hits.get_or_create(&RuleLabels { rule: rule.0.clone() }).inc();
         }
     }
@@ -176,7 +183,13 @@ impl Metrics {
 
     /// A rule is gone: its series go with it.
     pub fn forget_rule(&self, rule: &RuleId) {
+        self.rules_gone.insert(rule.0.as_str().into(), ());
         self.rule_hits.remove(&RuleLabels { rule: rule.0.clone() });
+    }
+
+    /// A rule is there, perhaps again: an import may bring back what was exported, under its id.
+    pub fn know_rule(&self, rule: &RuleId) {
+        self.rules_gone.remove(&*rule.0);
     }
 
     /// The OpenMetrics text; `kernel` are the kernel half's counters.
@@ -267,5 +280,11 @@ mod tests {
         metrics.exchange(&exchange("a"));
         metrics.forget_rule(&RuleId("rule".into()));
         assert!(!metrics.render(&[]).contains("moxie_rule_hits_total"));
+        // Its record is filed when the exchange ends, which may be after the rule.
+        metrics.exchange(&exchange("b"));
+        assert!(!metrics.render(&[]).contains("moxie_rule_hits_total"));
+        metrics.know_rule(&RuleId("rule".into()));
+        metrics.exchange(&exchange("c"));
+        assert!(metrics.render(&[]).contains("moxie_rule_hits_total"));
     }
 }
