@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use moxie_agent::journal::{ConnectionVerdict, Outcome, Protocol, Reason};
+use moxie_agent::journal::{ConnectionVerdict, ExchangeError, Outcome, Protocol, Reason};
 use rustls::pki_types::ServerName;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -391,4 +391,19 @@ async fn a_client_that_ends_its_direction_at_once_is_answered_all_the_same() {
         assert!(read.ends_with(b"ok"), "{}", read.escape_ascii());
     }
     assert!(scene.agent.exchanges(3).await.iter().all(|exchange| exchange.error.is_none()));
+}
+
+#[tokio::test]
+async fn a_client_that_ends_while_a_rules_delay_runs_has_lost_patience() {
+    let scene = scene(&["http/1.1"]).await;
+    scene.agent.rule(&scene.url("/slow"), json!({"status_code": 429, "response_delay": 60})).await;
+    let mut stream = scene.shake(&scene.authority, &["http/1.1"]).await.unwrap();
+    let request = format!("GET /slow HTTP/1.1\r\nHost: {}\r\n\r\n", scene.url(""));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut read = Vec::new();
+    let _ = tokio::time::timeout(BOUND, stream.read_to_end(&mut read)).await.unwrap();
+    assert_eq!(read, b"");
+    let record = &scene.agent.exchanges(1).await[0];
+    assert_eq!((record.status, record.error), (None, Some(ExchangeError::ClientGone)));
 }

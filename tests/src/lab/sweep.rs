@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Once, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Once, PoisonError, RwLock, RwLockReadGuard, mpsc};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -55,24 +55,30 @@ pub(crate) fn gate() -> RwLockReadGuard<'static, ()> {
 pub(crate) fn on_interrupt() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
-        std::thread::spawn(|| {
+        let (watching, watched) = mpsc::channel();
+        std::thread::spawn(move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-            let code = runtime.block_on(interrupted());
+            let code = runtime.block_on(interrupted(watching));
             let _closed = GATE.write().unwrap_or_else(PoisonError::into_inner);
             labs_of(std::process::id());
             #[expect(clippy::exit, reason = "the default action of the signal that was caught")]
             std::process::exit(code);
         });
+        // What is made from now on is swept; a thread that cannot watch has ended.
+        let _ = watched.recv();
     });
 }
 
 /// The exit code of a shell's convention for the signal that came.
-async fn interrupted() -> i32 {
+async fn interrupted(watching: mpsc::Sender<()>) -> i32 {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
+        drop(watching);
         return std::future::pending().await;
     };
+    // Whoever waits for it has gone only if it panicked.
+    let _ = watching.send(());
     tokio::select! {
         _ = interrupt.recv() => 130,
         _ = terminate.recv() => 143,
