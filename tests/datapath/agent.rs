@@ -58,6 +58,23 @@ impl Agent {
         tokio::time::timeout(BOUND, begun).await.unwrap();
     }
 
+    /// Waits until a rule has fired for a request.
+    pub async fn await_hit(&self) {
+        let hit = async {
+            while self
+                .inner
+                .app
+                .rules
+                .list()
+                .iter()
+                .all(|rule| rule.tally.hits.load(std::sync::atomic::Ordering::Relaxed) == 0)
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(BOUND, hit).await.unwrap();
+    }
+
     /// Waits for exactly `count` exchanges, oldest first.
     pub async fn exchanges(&self, count: usize) -> Vec<Exchange> {
         self.settle(count, |app| app.journal.exchanges(&Filter::default()).items).await

@@ -401,7 +401,7 @@ async fn a_client_that_ends_while_a_rules_delay_runs_has_lost_patience() {
     let request = format!("GET /slow HTTP/1.1\r\nHost: {}\r\n\r\n", scene.url(""));
     stream.write_all(request.as_bytes()).await.unwrap();
     // What ends with its request waits for its answer.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    scene.agent.await_hit().await;
     stream.shutdown().await.unwrap();
     let mut read = Vec::new();
     let _ = tokio::time::timeout(BOUND, stream.read_to_end(&mut read)).await.unwrap();
