@@ -55,6 +55,7 @@ pub(super) fn uninstall(file: Option<&Path>, trust: &Path) -> Result<(), Failure
     if removed == 0 {
         print("there is no specification of Moxie's: nothing to undo")?;
     }
+    let was_installed = removed > 0 || record_file(trust).exists();
     let left: Vec<PathBuf> = known(trust).into_iter().filter(|file| is_ours(file)).collect();
     if !left.is_empty() {
         return Record { name: DEVICE.into(), changed: Moment::now(), files: left, ..Record::default() }
@@ -62,6 +63,12 @@ pub(super) fn uninstall(file: Option<&Path>, trust: &Path) -> Result<(), Failure
     }
     record::remove(&record_file(trust))?;
     let dir = env::any_container(trust);
+    if !was_installed || !dir.exists() {
+        return Ok(());
+    }
+    if env::is_handed_out(&dir) {
+        return print(&format!("{} stays: `moxie ca env` has handed it out", dir.display()));
+    }
     if !users::of(&dir).is_empty() {
         return print(&format!("{} stays: containers that were made with it run", dir.display()));
     }
@@ -115,5 +122,33 @@ fn item(file: &Path, authority: &str, trust: &Path) -> Item {
         Ok(true) => item.found(State::Ok, format!("for containers made with --device {DEVICE}"), None),
         Ok(false) => item.found(State::Outdated, "the authority or the host's roots have changed", Some(again)),
         Err(error) => item.found(State::Outdated, crate::cli::exit::chain(&error), Some(again)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::authority::Authority;
+
+    #[test]
+    fn what_was_handed_out_outlives_what_is_uninstalled() {
+        let authority = Authority::ephemeral().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let (trust, file) = (root.path().join("trust"), root.path().join("moxie.json"));
+        let bundle = env::any_container(&trust).join("bundle.pem");
+        let remove = || uninstall(Some(&file), &trust).unwrap();
+
+        env::for_any_container(authority.pem(), &trust).unwrap();
+        remove();
+        assert!(bundle.exists(), "nothing was installed");
+
+        install(&file, authority.pem(), &trust).unwrap();
+        remove();
+        assert!(!file.exists() && !bundle.exists(), "what was installed used it alone");
+
+        install(&file, authority.pem(), &trust).unwrap();
+        env::hand_out(&env::any_container(&trust));
+        remove();
+        assert!(!file.exists() && bundle.exists(), "handed out meanwhile");
     }
 }

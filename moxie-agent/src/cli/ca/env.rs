@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{cdi, container, unit};
+use super::{cdi, container, record, unit};
 use crate::cli::Context;
 use crate::cli::exit::Failure;
 use crate::cli::output;
@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &Arguments, authority: &str, trust: &Path, context:
     }
     let of_container = || match &arguments.container {
         Some(name) => container::like(name, authority, trust).map(|(set, dir)| (mounts(&set, &dir), set)),
-        None => for_any_container(authority, trust).map(|set| (mounts(&set, &any_container(trust)), set)),
+        None => handed_to_any(authority, trust).map(|set| (mounts(&set, &any_container(trust)), set)),
     };
     let text = match &arguments.unit {
         Some(name) => unit::drop_in_text(name, authority, trust)?,
@@ -65,7 +65,7 @@ pub(super) fn run(arguments: &Arguments, authority: &str, trust: &Path, context:
         None if !form.compose.is_empty() => {
             of_container().map(|(mounts, set)| compose(&form.compose, &mounts, &set))?
         }
-        None if form.cdi => format!("{:#}", cdi::specification(&for_any_container(authority, trust)?, trust)),
+        None if form.cdi => format!("{:#}", cdi::specification(&handed_to_any(authority, trust)?, trust)),
         None => {
             let place = Place { dir: trust, shown: trust, view: &View::Host };
             let prepared = prepare(place, authority, |name| context.env.text(name))?;
@@ -96,6 +96,32 @@ pub(super) fn for_any_container(authority: &str, trust: &Path) -> Result<Trust, 
     let bundle = dir.join("bundle.pem");
     prepared.binds = IMAGE_BUNDLES.iter().map(|over| (bundle.clone(), PathBuf::from(over))).collect();
     Ok(prepared)
+}
+
+fn handed_to_any(authority: &str, trust: &Path) -> Result<Trust, Failure> {
+    let set = for_any_container(authority, trust)?;
+    hand_out(&any_container(trust));
+    Ok(set)
+}
+
+/// Notes that a trust set was handed out, so that what was installed and is undone does not take it along.
+pub(super) fn hand_out(dir: &Path) {
+    let mark = mark(dir);
+    if !mark.exists() {
+        // Who may not write may still read what is there.
+        let _ = record::write_public(&mark, "");
+    }
+}
+
+/// Whether a trust set was handed out: programs that nothing was installed for may use it.
+pub(super) fn is_handed_out(dir: &Path) -> bool {
+    mark(dir).exists()
+}
+
+fn mark(dir: &Path) -> PathBuf {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(".handed-out");
+    name.into()
 }
 
 /// What is mounted where: the set itself, and its bundle over the image's.

@@ -97,7 +97,9 @@ pub(super) fn install(name: &str, options: Options, authority: &str, trust: &Pat
 pub(super) fn drop_in_text(name: &str, authority: &str, trust: &Path) -> Result<String, Failure> {
     systemctl::require()?;
     let service = systemctl::service(&systemctl::full_name(name)?)?;
-    prepare(&service, Options::default(), authority, trust).map(|prepared| prepared.lines)
+    let prepared = prepare(&service, Options::default(), authority, trust)?;
+    super::env::hand_out(&Files::of(&service.name, trust).dir);
+    Ok(prepared.lines)
 }
 
 /// A drop-in for a unit that nothing is known about, with the variables in plain sight.
@@ -232,7 +234,8 @@ pub(super) fn uninstall(name: &str, options: Options, trust: &Path) -> Result<()
         }
     }
     let files = Files::of(&name, trust);
-    if removed.is_empty() && !files.dir.exists() {
+    // Files without a record are those that `moxie ca env` handed out.
+    if removed.is_empty() && !files.record.exists() {
         return print(&format!("nothing of Moxie is installed for {name}: nothing to undo"));
     }
     if here && !removed.is_empty() {
@@ -248,6 +251,10 @@ pub(super) fn uninstall(name: &str, options: Options, trust: &Path) -> Result<()
             "{} stays: the unit still runs with it\n  next: systemctl restart {name}, then once more: moxie ca uninstall --unit {name}",
             files.dir.display()
         ));
+    }
+    if super::env::is_handed_out(&files.dir) {
+        record::remove(&files.record)?;
+        return print(&format!("{} stays: `moxie ca env` has handed it out", files.dir.display()));
     }
     record::remove_dir(&files.dir)?;
     record::remove(&files.environment)?;
