@@ -81,11 +81,20 @@ impl FromStr for Network {
                 .filter(|length| *length <= longest && prefix.bytes().all(|byte| byte.is_ascii_digit()))
                 .ok_or_else(|| ParseNetworkError::Prefix { text: text.to_owned(), longest })?,
         };
+        let (address, prefix) = canonical(address, prefix);
         let network = Self { address: masked(address, prefix), prefix };
         if network.address != address {
             return Err(ParseNetworkError::HostBits { text: text.to_owned(), address, network });
         }
         Ok(network)
+    }
+}
+
+/// An IPv4-mapped network (RFC 4291, section 2.5.5.2) is the IPv4 network; one shorter than /96 has other addresses too and stays.
+fn canonical(address: IpAddr, prefix: u8) -> (IpAddr, u8) {
+    match (address.to_canonical(), prefix.checked_sub(96)) {
+        (IpAddr::V4(v4), Some(rest)) if address.is_ipv6() => (v4.into(), rest),
+        _ => (address, prefix),
     }
 }
 
@@ -183,6 +192,26 @@ mod tests {
         check("2001:db8::/32", "2001:db8::/32");
         check("::/0", "::/0");
         check("2001:DB8::7", "2001:db8::7/128");
+    }
+
+    #[test]
+    fn a_mapped_network_is_the_ipv4_network() {
+        check("::ffff:198.51.100.10", "198.51.100.10/32");
+        check("::ffff:198.51.100.0/120", "198.51.100.0/24");
+        check("::ffff:0:0/96", "0.0.0.0/0");
+        check("::/96", "::/96");
+        check(
+            "::ffff:198.51.100.10/120",
+            "`::ffff:198.51.100.10/120` has bits set beyond its prefix: write 198.51.100.0/24, or 198.51.100.10 for the one address",
+        );
+        check(
+            "::ffff:0:0/95",
+            "`::ffff:0:0/95` has bits set beyond its prefix: write ::fffe:0:0/95, or ::ffff:0.0.0.0 for the one address",
+        );
+        let lists = AddressLists { allow: vec!["::ffff:198.51.100.0/120".parse().unwrap()], deny: vec![] };
+        for (address, is) in [("198.51.100.7", true), ("::ffff:198.51.100.7", true), ("198.51.101.7", false)] {
+            assert_eq!(lists.diverts(address.parse().unwrap()), is, "{address}");
+        }
     }
 
     #[test]
