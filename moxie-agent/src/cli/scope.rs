@@ -1,6 +1,6 @@
 //! `moxie scope add|ls|rm`: opting in and out at run time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use http::{Method, StatusCode};
@@ -10,6 +10,8 @@ use super::Context;
 use super::client::{Client, encode};
 use super::exit::{Exit, Failure};
 use super::output::{self, Form, Listing, field};
+
+const SCOPES: &str = "/api/v1/scopes";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -90,8 +92,7 @@ pub(super) async fn run(command: Command, context: &Context) -> Result<Exit, Fai
         Command::Ls(form) => list(form, &client, context).await?,
         Command::Rm { ids } => {
             for id in ids {
-                client.call(Method::DELETE, &format!("/api/v1/scopes/{}", encode(&id)), None).await?;
-                output::print(&format!("{id} is out: its new connections go direct"))?;
+                remove(&id, &client).await?;
             }
         }
     }
@@ -99,7 +100,7 @@ pub(super) async fn run(command: Command, context: &Context) -> Result<Exit, Fai
 }
 
 async fn add(arguments: &Add, client: &Client) -> Result<(), Failure> {
-    let answer = client.call(Method::POST, "/api/v1/scopes", Some(&arguments.to_json()?)).await?;
+    let answer = client.call(Method::POST, SCOPES, Some(&arguments.to_json()?)).await?;
     if arguments.form.json {
         return output::print_json(&answer.json);
     }
@@ -107,6 +108,55 @@ async fn add(arguments: &Add, client: &Client) -> Result<(), Failure> {
     let already = if is_new { "is in" } else { "was in already" };
     output::print(&format!("{} {already}: {}", field(&answer.json, "/id"), matched(&answer.json)))?;
     problem(&answer.json).map_or(Ok(()), |problem| output::print(&format!("  {problem}")))
+}
+
+/// Opting out works whatever the listings say; these only tell what became of the calls.
+async fn remove(id: &str, client: &Client) -> Result<(), Failure> {
+    let before = client.items(SCOPES).await.unwrap_or_default();
+    client.call(Method::DELETE, &format!("{SCOPES}/{}", encode(id)), None).await?;
+    let rest = client.items(SCOPES).await.ok();
+    let removed = before.iter().find(|scope| field(scope, "/id") == id);
+    let heirs = removed.zip(rest.as_ref()).map(|(removed, rest)| heirs(removed, rest));
+    output::print(&heirs.map_or_else(|| format!("{id} is out"), |heirs| format!("{id} is out: {heirs}")))
+}
+
+/// Whose the calls are that were a removed scope's.
+fn heirs(removed: &Value, rest: &[Value]) -> String {
+    let own = cgroups(removed);
+    // A scope that somebody asked for goes before the configuration's.
+    let (configured, asked): (Vec<&Value>, Vec<&Value>) =
+        rest.iter().partition(|scope| scope.get("configured") == Some(&Value::Bool(true)));
+    let others: Vec<(&Path, String)> = asked
+        .into_iter()
+        .chain(configured)
+        .flat_map(|scope| cgroups(scope).into_iter().map(|cgroup| (cgroup, field(scope, "/id"))))
+        .collect();
+    let around = |cgroup: &Path| {
+        let around = others.iter().rev().filter(|(other, _)| cgroup.starts_with(other));
+        around.max_by_key(|(other, _)| other.components().count())
+    };
+    let kept: Vec<Option<&(&Path, String)>> = own.iter().map(|cgroup| around(cgroup)).collect();
+    let mut scopes: Vec<&str> = kept.iter().flatten().map(|(_, id)| id.as_str()).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    if !own.is_empty() && kept.iter().all(Option::is_some) {
+        return format!("its cgroup is still in by scope {}", scopes.join(", "));
+    }
+    let still = own.iter().zip(&kept).filter_map(|(cgroup, kept)| Some((*cgroup, &kept.as_ref()?.1)));
+    let inside =
+        others.iter().filter(|(other, _)| own.iter().any(|cgroup| other.starts_with(cgroup) && other != cgroup));
+    let still: Vec<String> = still
+        .chain(inside.map(|(cgroup, id)| (*cgroup, id)))
+        .map(|(cgroup, id)| format!("{}, which is still in by scope {id}", cgroup.display()))
+        .collect();
+    let direct = "its new connections go direct";
+    if still.is_empty() { direct.into() } else { format!("{direct}, but for {}", still.join("; ")) }
+}
+
+/// The cgroups that a scope matches now.
+fn cgroups(scope: &Value) -> Vec<&Path> {
+    let matches = scope.pointer("/matches").and_then(Value::as_array).into_iter().flatten();
+    matches.filter_map(|one| one.get("cgroup")?.as_str().map(Path::new)).collect()
 }
 
 impl Add {
@@ -144,7 +194,7 @@ impl Target {
 }
 
 async fn list(form: Form, client: &Client, context: &Context) -> Result<(), Failure> {
-    let scopes = client.items("/api/v1/scopes").await?;
+    let scopes = client.items(SCOPES).await?;
     if form.json {
         return output::print_json(&json!({"items": scopes, "next": null}));
     }
@@ -207,4 +257,34 @@ fn problem(scope: &Value) -> Option<String> {
     let all = scope.pointer("/problem").cloned().into_iter().chain(matches.flat_map(obstacles));
     let all: Vec<String> = all.filter_map(|problem| of(&problem)).collect();
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_scopes_calls_are_said_to_be_whose_they_are() {
+        let scope = |id: &str, cgroups: &[&str]| {
+            let matches: Vec<Value> = cgroups.iter().map(|cgroup| json!({"cgroup": cgroup})).collect();
+            json!({"id": id, "matches": matches, "configured": id == "label"})
+        };
+        let check = |removed: &[&str], rest: &[(&str, &[&str])], says: &str| {
+            let rest: Vec<Value> = rest.iter().map(|(id, cgroups)| scope(id, cgroups)).collect();
+            assert_eq!(heirs(&scope("gone", removed), &rest), says, "{removed:?} {rest:?}");
+        };
+        let direct = "its new connections go direct";
+        check(&["/a"], &[], direct);
+        check(&[], &[("one", &["/a"])], direct);
+        check(&["/a"], &[("one", &["/ab"])], direct);
+        check(&["/a"], &[("one", &["/a"])], "its cgroup is still in by scope one");
+        check(&["/a/b"], &[("one", &["/a"]), ("two", &["/"])], "its cgroup is still in by scope one");
+        check(
+            &["/a"],
+            &[("label", &["/a"]), ("one", &["/a"]), ("two", &["/a"])],
+            "its cgroup is still in by scope one",
+        );
+        check(&["/a"], &[("one", &["/a/b"])], &format!("{direct}, but for /a/b, which is still in by scope one"));
+        check(&["/a", "/c"], &[("one", &["/c"])], &format!("{direct}, but for /c, which is still in by scope one"));
+    }
 }
