@@ -61,8 +61,12 @@ struct Target {
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
     /// A process and its descendants
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = process_id, allow_hyphen_values = true)]
     pid: Option<u32>,
+}
+
+fn process_id(text: &str) -> Result<u32, &'static str> {
+    text.parse().ok().filter(|pid| *pid > 0).ok_or("write a process id, such as 4711")
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

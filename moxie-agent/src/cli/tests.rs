@@ -70,6 +70,14 @@ fn what_cannot_be_meant_is_refused() {
 }
 
 #[test]
+fn what_is_no_process_id_is_told_what_to_write() {
+    for pid in ["-1", "0", "abc", "", "4294967296"] {
+        let error = Cli::try_parse_from(["moxie", "scope", "add", "--pid", pid]).expect_err(pid);
+        assert!(error.to_string().contains("write a process id, such as 4711"), "{error}");
+    }
+}
+
+#[test]
 fn exits_have_the_documented_codes() {
     let exits = [
         Exit::Done,

@@ -28,6 +28,20 @@ pub enum ProcessError {
         /// The agent.
         agent: u32,
     },
+    /// A thread was named, which cannot be in another cgroup than its process.
+    #[error("{thread} is a thread of process {process}: write {process}")]
+    Thread {
+        /// What was to be opted in.
+        thread: u32,
+        /// The process that it belongs to.
+        process: u32,
+    },
+    /// The kernel's own threads make no calls, and stay where they are.
+    #[error("{pid} is a kernel thread and cannot be moved: write the id of a process")]
+    Kernel {
+        /// What was to be opted in.
+        pid: u32,
+    },
     /// New processes appeared faster than they could be moved.
     #[error("process {pid} forks faster than its children can be moved; opt in its cgroup {} instead", cgroup.display())]
     Forking {
@@ -61,10 +75,16 @@ impl ProcessTree {
     /// their old cgroup; only those made from now on are of the new one.
     ///
     /// # Errors
-    /// No such process, the agent is in the tree, or the kernel refuses a move.
+    /// No such process, a thread, the agent is in the tree, or the kernel refuses a move.
     pub fn isolate(pid: u32) -> Result<Self, ProcessError> {
         let hierarchy = Hierarchy::find()?;
         let parent = hierarchy.of_process(pid)?;
+        if let Some(process) = process_of(pid).filter(|process| *process != pid) {
+            return Err(ProcessError::Thread { thread: pid, process });
+        }
+        if is_kernels(pid) {
+            return Err(ProcessError::Kernel { pid });
+        }
         let agent = std::process::id();
         if tree(pid).contains(&agent) {
             return Err(ProcessError::ContainsAgent { pid, agent });
@@ -172,11 +192,26 @@ fn all() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// From `/proc/PID/stat`: the second field after the name, which is in parentheses and may itself hold any character.
 fn parent_of(pid: u32) -> Option<u32> {
+    stat(pid, 1)
+}
+
+/// A number from `/proc/PID/stat`, counted from the field after the name, which is in parentheses and may itself hold any character.
+fn stat(pid: u32, field: usize) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_ascii_whitespace().nth(1)?.parse().ok()
+    after_name.split_ascii_whitespace().nth(field)?.parse().ok()
+}
+
+/// The process that a thread belongs to, which a process's first thread is named after.
+fn process_of(thread: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+/// Whether it is one of the kernel's own threads: PF_KTHREAD (include/linux/sched.h).
+fn is_kernels(pid: u32) -> bool {
+    stat(pid, 6).is_some_and(|flags| flags & 0x0020_0000 != 0)
 }
 
 /// The short name of a process that is still there.
@@ -211,6 +246,30 @@ mod tests {
         shell.wait().unwrap();
         assert_eq!(below.len(), 2);
         assert!(below.iter().all(|pid| found.contains(pid)), "{below:?} in {found:?}");
+    }
+
+    #[test]
+    fn a_thread_is_told_from_its_process_and_from_the_kernels() {
+        let own = std::process::id();
+        let (thread, stop) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+        let running = std::thread::spawn(move || {
+            thread.0.send(nix::unistd::gettid().as_raw() as u32).unwrap();
+            let _ = stop.1.recv();
+        });
+        let id = thread.1.recv().unwrap();
+        assert_eq!((process_of(id), process_of(own)), (Some(own), Some(own)));
+        if crate::scope::cgroup::tests::hierarchy().is_some() {
+            let refused = ProcessTree::isolate(id).unwrap_err();
+            assert_eq!(refused.to_string(), format!("{id} is a thread of process {own}: write {own}"));
+        }
+        drop(stop.0);
+        running.join().unwrap();
+        assert!(!is_kernels(own));
+        for pid in
+            all().filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "kthreadd\n"))
+        {
+            assert!(is_kernels(pid), "{pid}");
+        }
     }
 
     #[test]
