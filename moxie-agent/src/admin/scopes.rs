@@ -20,7 +20,7 @@ use crate::events::Kind;
 use crate::journal::Page;
 use crate::rules::HostList;
 use crate::rules::spec::Problem;
-use crate::scope::spec::{Label, UnitName};
+use crate::scope::spec::{Label, UnitName, container_name};
 use crate::scope::{Mode, Scope, ScopeId, ScopeSpec, Scopes, Target};
 use crate::store::{Store, StoreError, StoredScope};
 
@@ -252,10 +252,7 @@ fn read_target(name: &str, value: &Value) -> Result<Target, String> {
     match name {
         "cgroup" => text().map(|path| Target::Cgroup(path.into())).ok_or_else(|| "write a path as a string".into()),
         "unit" => UnitName::parse(text().unwrap_or_default()).map(Target::Unit),
-        "container" => {
-            let named = text().filter(|name| !name.starts_with('/') && !name.contains(char::is_whitespace)).map(|name| Target::Container(name.into()));
-            named.ok_or_else(|| "write a container's name or id, such as \"shop\"".into())
-        }
+        "container" => container_name(text().unwrap_or_default()).map(Target::Container),
         "label" => Label::parse(text().unwrap_or_default()).map(Target::Label),
         "pid" => {
             let pid = value.as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);

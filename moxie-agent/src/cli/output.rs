@@ -1,5 +1,6 @@
 //! What commands print: results on stdout, notes on stderr.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{Cell, CellAlignment, Color, Table, presets};
@@ -62,7 +63,7 @@ impl Listing {
 
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let colour = self.colour;
-        self.table.add_row(cells.into_iter().map(|text| paint(&text, colour)));
+        self.table.add_row(cells.into_iter().map(|text| paint(&shown(&text), colour)));
         self.rows += 1;
     }
 
@@ -96,11 +97,34 @@ fn paint(text: &str, colour: bool) -> Cell {
     if colour { cell.fg(tint) } else { cell }
 }
 
+/// A text that others chose as a terminal may have it: control characters are escaped.
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let escaped = |char: char| if char.is_control() { char.escape_default().to_string() } else { char.into() };
+    text.chars().map(escaped).collect::<String>().into()
+}
+
 /// A field of a JSON object as a table shows it: texts bare, null as `-`.
 pub(super) fn field(object: &Value, pointer: &str) -> String {
     match object.pointer(pointer) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(shown("shöp-1"), "shöp-1");
+        assert_eq!(shown("a\u{1b}[2Jb\r\n\tc\u{9b}\u{7f}"), r"a\u{1b}[2Jb\r\n\tc\u{9b}\u{7f}");
+        let mut listing = Listing::new(&["NAME"], &Env::from([]));
+        listing.row(["two\nlines\u{7}".to_owned()]);
+        assert!(listing.table.trim_fmt().ends_with(r"two\nlines\u{7}"), "{}", listing.table);
     }
 }

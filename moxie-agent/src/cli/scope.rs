@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Context;
 use super::client::{Client, encode};
 use super::exit::{Exit, Failure};
-use super::output::{self, Form, Listing, field};
+use super::output::{self, Form, Listing, field, shown};
 
 const SCOPES: &str = "/api/v1/scopes";
 
@@ -110,8 +110,8 @@ async fn add(arguments: &Add, client: &Client) -> Result<(), Failure> {
     }
     let is_new = answer.status == StatusCode::CREATED;
     let already = if is_new { "is in" } else { "was in already" };
-    output::print(&format!("{} {already}: {}", field(&answer.json, "/id"), matched(&answer.json)))?;
-    problem(&answer.json).map_or(Ok(()), |problem| output::print(&format!("  {problem}")))
+    output::print(&format!("{} {already}: {}", field(&answer.json, "/id"), shown(&matched(&answer.json))))?;
+    problem(&answer.json).map_or(Ok(()), |problem| output::print(&format!("  {}", shown(&problem))))
 }
 
 /// Opting out works whatever the listings say; these only tell what became of the calls.
@@ -121,7 +121,7 @@ async fn remove(id: &str, client: &Client) -> Result<(), Failure> {
     let rest = client.items(SCOPES).await.ok();
     let removed = before.iter().find(|scope| field(scope, "/id") == id);
     let heirs = removed.zip(rest.as_ref()).map(|(removed, rest)| heirs(removed, rest));
-    output::print(&heirs.map_or_else(|| format!("{id} is out"), |heirs| format!("{id} is out: {heirs}")))
+    output::print(&heirs.map_or_else(|| format!("{id} is out"), |heirs| format!("{id} is out: {}", shown(&heirs))))
 }
 
 /// Whose the calls are that were a removed scope's.
@@ -224,7 +224,7 @@ async fn list(form: Form, client: &Client, context: &Context) -> Result<(), Fail
         format!("{}: direct, for no rule could act on it now; a rule, or mode observe, brings it here", target(scope))
     });
     for line in problems.chain(direct).chain(warnings) {
-        output::print(&line)?;
+        output::print(&shown(&line))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use super::output::{self, Form, field};
+use super::output::{self, Form, field, shown};
 
 /// Gaps in coverage that are told in words.
 const GAPS: usize = 10;
@@ -112,7 +112,7 @@ fn gap(entry: &Value) -> Option<String> {
     };
     let text = |name| entry.get(name).and_then(Value::as_str);
     let who = text("container").or(text("unit")).or(text("comm")).unwrap_or("somebody");
-    Some(format!("  {who} -> {}: {why}", field(entry, "/destination")))
+    Some(format!("  {} -> {}: {why}", shown(who), shown(&field(entry, "/destination"))))
 }
 
 /// `1 rule`, `2 rules`.

@@ -122,7 +122,11 @@ async fn tail(filter: &Filter, form: Form, client: &Client) -> Result<(), Failur
         if event.kind == "missed" {
             output::note(&format!("{} events came too fast to be shown: `moxie traffic ls` has them", event.data));
         } else if event.kind == filter.kind() && filter.holds(&event.data) {
-            output::print(&if form.json { event.data.to_string() } else { filter.row(&event.data).join("  ") })?;
+            output::print(&if form.json {
+                event.data.to_string()
+            } else {
+                output::shown(&filter.row(&event.data).join("  ")).into_owned()
+            })?;
         }
     }
     Err(Failure::failed("the agent ended the stream").next("moxie status"))

@@ -122,6 +122,9 @@ pub struct UnitName(String);
 /// Kinds of units that have a cgroup (systemd.unit(5)).
 const KINDS: [&str; 6] = [".service", ".slice", ".scope", ".socket", ".mount", ".swap"];
 
+/// Bytes of a unit's name with its kind (systemd.unit(5)); a directory's name has no more either.
+const LONGEST_UNIT: usize = 255;
+
 impl UnitName {
     /// A unit's name as systemctl takes it: one without a kind is a service.
     ///
@@ -130,6 +133,14 @@ impl UnitName {
     pub fn parse(name: &str) -> Result<Self, String> {
         if name.is_empty() || name.contains(['/', '\n', '\0']) {
             return Err("write a unit's name, such as \"shop.service\"; a path is a `cgroup`".into());
+        }
+        if name.contains(|char: char| char.is_whitespace() || char.is_control()) {
+            return Err("a unit's name has no blanks and no control characters: write it as `systemctl` lists it, such as \"shop.service\"".into());
+        }
+        if name.len() > LONGEST_UNIT {
+            return Err(format!(
+                "a unit's name has at most {LONGEST_UNIT} bytes: write it as `systemctl` lists it, such as \"shop.service\""
+            ));
         }
         if name.contains(['*', '?', '[']) {
             return Err(format!("`{name}` is a pattern; write one unit, or the slice that holds them all"));
@@ -140,7 +151,7 @@ impl UnitName {
         if [".timer", ".target", ".path", ".device", ".automount"].iter().any(|kind| name.ends_with(kind)) {
             return Err(format!("`{name}` has no processes; write the service that it starts"));
         }
-        Ok(Self(format!("{name}.service")))
+        Self::parse(&format!("{name}.service"))
     }
 
     /// As systemd writes it.
@@ -148,6 +159,20 @@ impl UnitName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// A container's name or id: a letter or digit, then these, dots, hyphens and underscores, which is what the runtimes allow.
+///
+/// # Errors
+/// What to write instead.
+pub fn container_name(name: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric();
+    let is_name = name.bytes().next().is_some_and(is_plain)
+        && name.bytes().all(|byte| is_plain(byte) || matches!(byte, b'_' | b'.' | b'-'));
+    if is_name {
+        return Ok(name.to_owned());
+    }
+    Err("write a container's name or id, such as \"shop\": letters and digits, and behind the first one also `_`, `.` and `-`".into())
 }
 
 /// A label that containers have: a key, and the value it must have if one is given.
@@ -164,6 +189,9 @@ impl Label {
         let key = text.split_once('=').map_or(text, |(key, _)| key);
         if key.is_empty() || key.contains(char::is_whitespace) {
             return Err("write a label as KEY=VALUE, or KEY for any value".into());
+        }
+        if text.contains(char::is_control) {
+            return Err("a label has no control characters: write it as KEY=VALUE, or KEY for any value".into());
         }
         Ok(Self(text.to_owned()))
     }
@@ -194,10 +222,29 @@ mod tests {
         assert_eq!(parsed("shop.v2").as_deref(), Ok("shop.v2.service"));
         assert_eq!(parsed("worker@3.service").as_deref(), Ok("worker@3.service"));
         assert_eq!(parsed("shop.slice").as_deref(), Ok("shop.slice"));
-        for (name, says) in
-            [("", "shop.service"), ("a/b", "cgroup"), ("w@*", "pattern"), ("daily.timer", "no processes")]
-        {
-            assert!(parsed(name).is_err_and(|text| text.contains(says)), "{name}");
+        let longest = "u".repeat(LONGEST_UNIT - ".service".len());
+        assert!(parsed(&longest).is_ok());
+        for (name, says) in [
+            ("", "shop.service"),
+            ("a/b", "cgroup"),
+            ("w@*", "pattern"),
+            ("daily.timer", "no processes"),
+            ("my shop", "no blanks"),
+            ("shop\t.service", "no blanks"),
+            ("shop\u{1b}[2J", "control characters"),
+            (&format!("{longest}u"), "at most 255 bytes"),
+        ] {
+            assert!(parsed(name).is_err_and(|text| text.contains(says)), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_is_named_as_runtimes_name_them() {
+        for name in ["shop", "5e3a", "a", "shop_1.web-2", &"3f".repeat(32)] {
+            assert_eq!(container_name(name).as_deref(), Ok(name));
+        }
+        for name in ["", "/shop", "my shop", "-shop", "_shop", "shop\n", "sh\u{1b}op", "shöp", "a=b"] {
+            assert!(container_name(name).is_err_and(|text| text.contains("such as \"shop\"")), "{name:?}");
         }
     }
 
@@ -209,7 +256,7 @@ mod tests {
         assert!(!has("team=pay"));
         assert!(!has("team="));
         assert!(!has("tea"));
-        for text in ["", "=x", "a b=c"] {
+        for text in ["", "=x", "a\u{1b}=c", "a=b\u{7}c", "a=b\nc", "a b=c"] {
             assert!(Label::parse(text).is_err(), "{text:?}");
         }
     }
