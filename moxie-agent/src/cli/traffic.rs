@@ -113,7 +113,23 @@ async fn list(filter: &Filter, limit: u16, form: Form, client: &Client, context:
     for record in &page.items {
         listing.row(filter.row(record));
     }
-    listing.print("nothing was recorded\n  next: moxie status, moxie scope ls: is the caller opted in?")
+    listing.print(if page.items.is_empty() { nothing(filter, client).await } else { "" })
+}
+
+/// What to say where no record was found. Connections without exchanges are on record where TLS is not ended, say.
+async fn nothing(filter: &Filter, client: &Client) -> &'static str {
+    let connections = Filter {
+        connections: true,
+        scope: filter.scope.clone(),
+        contains: filter.contains.clone(),
+        ..Filter::default()
+    };
+    let found = if filter.connections { None } else { client.page(&connections.path(), 1, None).await.ok() };
+    if found.is_some_and(|page| !page.items.is_empty()) {
+        "no exchange was recorded, but connections were\n  next: moxie traffic ls --connections: why they were not looked into"
+    } else {
+        "nothing was recorded\n  next: moxie status, moxie scope ls: is the caller opted in?"
+    }
 }
 
 async fn tail(filter: &Filter, form: Form, client: &Client) -> Result<(), Failure> {
@@ -214,6 +230,25 @@ mod tests {
         assert_eq!(filter.path(), "/api/v1/exchanges?outcome=faulted&contains=a%20b%26c");
         let filter = Filter { connections: true, verdict: Some(Verdict::Intercept), ..Filter::default() };
         assert_eq!(filter.path(), "/api/v1/connections?verdict=intercept");
+    }
+
+    #[tokio::test]
+    async fn connections_without_exchanges_are_pointed_to() {
+        let listed = |uri: http::Uri| async move {
+            let items = if uri.query().is_some_and(|query| query.contains("scope=s1")) { vec![1] } else { vec![] };
+            axum::Json(json!({"items": items, "next": null}))
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let listener = tokio::net::UnixListener::bind(dir.path().join("admin.sock")).unwrap();
+        let router = axum::Router::new().route("/api/v1/connections", axum::routing::get(listed));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let global = crate::cli::Global { url: None, state_dir: Some(dir.path().to_path_buf()) };
+        let client = Client::locate(&Context { global, env: crate::cli::env::Env::from([]) }).unwrap();
+        let of = |scope: &str| Filter { scope: Some(scope.into()), ..Filter::default() };
+        assert!(nothing(&of("s1"), &client).await.contains("traffic ls --connections"));
+        assert!(nothing(&of("s2"), &client).await.contains("is the caller opted in?"));
+        let connections = Filter { connections: true, ..of("s1") };
+        assert!(nothing(&connections, &client).await.contains("is the caller opted in?"));
     }
 
     #[test]
