@@ -22,7 +22,9 @@ pub(super) fn failure(status: StatusCode, body: &[u8]) -> Failure {
     // A body that is no problem comes from something else on the way; its status still counts.
     let told: Told = serde_json::from_slice(body).unwrap_or_default();
     let title = if told.title.is_empty() { format!("the agent answered {status}") } else { told.title };
-    let what = if told.detail.is_empty() { title } else { format!("{title}: {}", told.detail) };
+    // That there are problems is what the list of them says.
+    let is_listed = told.code == "invalid" && !told.errors.is_empty();
+    let what = if told.detail.is_empty() || is_listed { title } else { format!("{title}: {}", told.detail) };
     let failure = Failure::new(exit(status), what).details(told.errors.iter().map(line));
     match status {
         StatusCode::UNAUTHORIZED => failure.next("MOXIE_TOKEN=$(sudo cat /var/lib/moxie/admin.token) moxie …"),
@@ -65,13 +67,10 @@ mod tests {
 
     #[test]
     fn every_wrong_field_is_shown_and_the_status_gives_the_exit() {
-        let body = br#"{"title":"Unprocessable Content","detail":"2 problems to mend",
+        let body = br#"{"title":"Unprocessable Content","code":"invalid","detail":"2 problems to mend",
             "errors":[{"field":"url","message":"is required"},{"field":"","message":"write an object"}]}"#;
         let failure = failure(StatusCode::UNPROCESSABLE_ENTITY, body);
-        assert_eq!(
-            failure.to_string(),
-            "Unprocessable Content: 2 problems to mend\n  url: is required\n  write an object"
-        );
+        assert_eq!(failure.to_string(), "Unprocessable Content\n  url: is required\n  write an object");
         assert_eq!(failure.exit(), Exit::Usage);
     }
 
