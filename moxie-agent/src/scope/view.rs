@@ -30,7 +30,7 @@ pub struct Scope {
     pub path: Option<PathBuf>,
     /// Everything that it matches now; more may come.
     pub matches: Vec<Match>,
-    /// Why it does not match what it should, and what to do; null where nothing is known to be wrong.
+    /// Why it does not match what it should, or whose its calls are instead, and what to do; null where nothing is known to be wrong.
     pub problem: Option<String>,
     /// Whether it is the configuration's (`scopes.label`), which is shown while it matches something and cannot be removed.
     pub configured: bool,

@@ -176,11 +176,53 @@ impl Entry {
             refuse_quic: self.spec.refuse_quic,
             path: matches.first().map(|first| first.cgroup.clone()),
             matches,
-            problem: lock(&self.problem).clone(),
+            problem: self.whole_problem(table, around),
             configured: self.configured,
             active_connections: self.active.load(Ordering::Relaxed),
             created_at: self.created_at,
         }
+    }
+
+    /// What is wrong with it, and which calls of what it matches are not its own.
+    fn whole_problem(&self, table: &Table, around: &Surroundings) -> Option<String> {
+        let own = lock(&self.problem).clone();
+        let all: Vec<String> = own.into_iter().chain(self.outranked(table, around)).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// The older scopes on other terms that calls of what it matches belong to, for people.
+    fn outranked(&self, table: &Table, around: &Surroundings) -> Vec<String> {
+        if self.configured {
+            return Vec::new();
+        }
+        let mut places = 0;
+        let mut lost: Vec<(&Entry, Vec<String>)> = Vec::new();
+        for place in table.places.iter().filter(|place| place.owners.contains(&self.id)) {
+            places += 1;
+            let Some(older) = place.owners.first().and_then(|first| table.entry(first)) else { continue };
+            if older.id == self.id || !self.differs(older, around.container(&place.path).as_deref()) {
+                continue;
+            }
+            let path = place.path.display().to_string();
+            match lost.iter_mut().find(|(other, _)| other.id == older.id) {
+                Some((_, paths)) => paths.push(path),
+                None => lost.push((older, vec![path])),
+            }
+        }
+        let told = lost.into_iter().map(|(older, paths)| {
+            let calls = if paths.len() == places { String::new() } else { format!(" in {}", paths.join(", ")) };
+            let (id, mode) = (&older.id, older.spec.mode);
+            format!("its calls{calls} are scope {id}'s, which is older (mode {mode}): remove that one first")
+        });
+        told.collect()
+    }
+
+    /// Whether another scope has other terms for what both match; a container's own labels go before both.
+    fn differs(&self, other: &Self, container: Option<&Container>) -> bool {
+        let mode = |entry: &Self| container.and_then(Container::mode).unwrap_or(entry.spec.mode);
+        mode(self) != mode(other)
+            || self.inspect(container) != other.inspect(container)
+            || self.spec.refuse_quic != other.spec.refuse_quic
     }
 
     /// Why it matches nothing, where that is known.

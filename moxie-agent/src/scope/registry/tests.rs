@@ -233,6 +233,28 @@ fn two_scopes_share_a_cgroup_until_the_last_lets_go() {
 }
 
 #[test]
+fn a_scope_whose_calls_are_an_older_ones_on_other_terms_says_so() {
+    let Some(bench) = Bench::new() else { return };
+    let name = format!("older-{}.service", std::process::id());
+    let path = bench.below(&name);
+    let older = bench.add_unit(&name);
+    let inspect = || ScopeSpec {
+        inspect: Arc::new(crate::rules::HostList::parse(&["a"]).unwrap()),
+        ..spec(&path, Mode::Inspect)
+    };
+    let (newer, _) = bench.scopes.add(inspect(), Timestamp::UNIX_EPOCH).unwrap();
+    let says = format!("its calls are scope {}'s, which is older (mode rules): remove that one first", older.id);
+    assert_eq!(newer.problem.as_ref(), Some(&says));
+    assert_eq!(bench.scopes.add(inspect(), Timestamp::UNIX_EPOCH).unwrap().0.problem, Some(says), "the existing one");
+    assert_eq!(bench.scope(&older.id).problem, None);
+    bench.scopes.remove(&older.id).unwrap();
+    assert_eq!(bench.scope(&newer.id).problem, None);
+    let same = ScopeSpec { target: older.target, ..inspect() };
+    let (same, _) = bench.scopes.add(same, Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(same.problem, None, "on the same terms");
+}
+
+#[test]
 fn quic_is_refused_where_one_of_the_scopes_says_so() {
     let Some(bench) = Bench::new() else { return };
     let name = format!("quic-{}.service", std::process::id());
