@@ -24,6 +24,8 @@ use crate::turn;
 /// From one look at young cgroups to the next, and the least time between two looks at one namespace's routes. Between the moment
 /// that a container runtime makes a namespace and its entrypoint's first instruction there are some tens of milliseconds.
 const TICK: Duration = Duration::from_millis(1);
+/// How many times as long as a look takes there is none.
+const REST: u32 = 4;
 /// A cgroup is young for this long at most.
 const YOUTH: Duration = Duration::from_secs(10);
 /// It is young no longer once its processes have been in the same namespaces for this long, one of them not the agent's own.
@@ -134,9 +136,11 @@ impl Shared {
             for event in events.iter().take(count) {
                 self.hear(event.data());
             }
+            let began = Instant::now();
             self.look_at_the_young();
-            // Bounds what a busy routing daemon costs, and is the pace of the looks.
-            thread::sleep(TICK);
+            // Bounds what a busy routing daemon costs, and is the pace of the looks: whoever goes before others leaves them most of the
+            // time, however long a look takes.
+            thread::sleep(TICK.max(REST * began.elapsed()));
         }
     }
 
