@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! on a scope      connect4|6      connect       in scope? -> remember the original destination, point the socket at the agent
-//!                 sock_ops        established   announce the connection before its SYN leaves
+//!                 sock_ops        established   announce the connection before its SYN leaves, and again before its ACK if that has gone
 //!                 getpeername4|6  peer          the application still sees the original destination
 //! where rules are cgroup_skb      answer        DNS answers are copied to the agent
 //! if asked to     connect4|6      udp           refuse QUIC

@@ -546,6 +546,7 @@ async fn what_was_waited_of_a_delay_is_on_record_though_the_client_left() {
     agent.rule("h2.example/slow", json!({"status_code": 429, "response_delay": 60})).await;
     let mut client = Wire::client(&agent, &[], &get(1, "/slow")).await;
     agent.await_hit().await;
+    // Some of the delay is to be over; how much does not matter.
     tokio::time::sleep(std::time::Duration::from_millis(60)).await;
     client.send(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])).await;
     let record = &agent.exchanges(1).await[0];

@@ -51,7 +51,7 @@ impl Place {
         self.cgroup_id == wanted.cgroup_id && self.terms == wanted.terms
     }
 
-    /// Has it said anew how much of it is diverted: another attachment to its cgroup may have said otherwise.
+    /// How much of it is diverted is to be said anew: another attachment to its cgroup may have said otherwise.
     pub(super) fn forget_share(&self) {
         lock(&self.hold).share = None;
     }

@@ -147,6 +147,10 @@ async fn traffic_is_listed_filtered_and_paged() {
     assert_eq!(agent.ask("GET", "/api/v1/exchanges/none", None).await.code(), "exchange_not_found");
     assert_eq!(agent.ask("GET", "/api/v1/exchanges?outcome=odd", None).await.code(), "bad_query");
     assert_eq!(agent.ask("GET", "/api/v1/connections?limit=0", None).await.code(), "bad_query");
+    for listing in ["exchanges", "connections", "scopes"] {
+        let mangled = agent.ask("GET", &format!("/api/v1/{listing}?cursor=nonsense"), None).await;
+        assert_eq!(mangled.code(), "bad_query", "{listing}");
+    }
     assert_eq!(agent.ask("GET", "/api/v1/connections", None).await.json(), json!({"items": [], "next": null}));
 }
 
