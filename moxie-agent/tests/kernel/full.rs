@@ -1,5 +1,6 @@
 //! More handshakes under way than there is room for: further connections go direct, and are diverted again once there is room.
 
+use std::thread;
 use std::time::Duration;
 
 use moxie_agent::divert::ebpf::EbpfOptions;
@@ -68,6 +69,8 @@ fn handshakes_that_end_after_all_are_diverted_all_the_same() {
     fill(&agent, &mut client);
     let diverted = agent.count("diverted");
     eventually("room again, since the first were forgotten", || {
+        // Each of them keeps a descriptor of the client, which has few.
+        thread::sleep(handshake_patience / 10);
         assert_eq!(client.ask(&format!("begin {V4}")), "begun");
         agent.count("diverted") > diverted
     });
