@@ -101,7 +101,10 @@ fn gap(entry: &Value) -> Option<String> {
     let why = match entry.get("bypass")?.as_str()? {
         // As it should be: that is what a rule is for.
         "not_nameable" => return None,
-        "pinned" => format!("refuses the authority (pinned?), left alone until {}", field(entry, "/until")),
+        "pinned" => match entry.get("until").and_then(Value::as_str) {
+            Some(until) => format!("refuses the authority (pinned?), left alone until {}", shown(until)),
+            None => "refused the authority (pinned?), asked again at its next connection".to_owned(),
+        },
         "destination_refuses" => "the destination's certificate does not verify, or it wants the caller's".to_owned(),
         "udp" => "UDP was refused, so that it falls back to TCP".to_owned(),
         "opened_before" => {
@@ -130,6 +133,8 @@ mod tests {
         let pinned = json!({"bypass": "pinned", "comm": "app", "destination": "a.example", "until": "T"});
         let told = gaps(std::slice::from_ref(&pinned)).unwrap();
         assert_eq!(told, "not looked into:\n  app -> a.example: refuses the authority (pinned?), left alone until T");
+        let no_longer = gaps(&[json!({"bypass": "pinned", "comm": "app", "destination": "a.example", "until": null})]);
+        assert!(no_longer.is_some_and(|told| told.ends_with("asked again at its next connection")));
         assert_eq!(gaps(&[json!({"bypass": null}), json!({"bypass": "not_nameable"})]), None);
         assert!(gaps(&vec![pinned; GAPS + 2]).unwrap().ends_with("and 2 more: `moxie status --json` lists them"));
     }

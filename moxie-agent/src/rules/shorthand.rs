@@ -25,6 +25,9 @@ pub enum ShorthandError {
          percent N, priority N, name X, or body TEXT as the last"
     )]
     Word(String),
+    /// A word that says again what an earlier one said.
+    #[error("`{0}` says anew what stands before it; write one of the two")]
+    Again(String),
     /// A word that wants another behind it.
     #[error("`{word}` stands alone; write {example}")]
     NoArgument {
@@ -94,7 +97,9 @@ fn read_word(word: &str, words: &mut Words<'_>, rule: &mut Map<String, Value>) -
         "body" => ("response", body(words.rest())),
         _ => read_count_or_status(word)?,
     };
-    rule.insert(field.to_owned(), value);
+    if rule.insert(field.to_owned(), value).is_some() {
+        return Err(ShorthandError::Again(word.to_owned()));
+    }
     Ok(())
 }
 
@@ -213,6 +218,8 @@ mod tests {
         refuse("a/b ->", "a status");
         refuse("a/b -> 429 slow", "`slow` means nothing");
         refuse("a/b -> 429 delay", "delay 4s");
+        refuse("a/b -> 429 x3 503", "`503` says anew");
+        refuse("a/b -> 429 forward backend", "`backend` says anew");
         refuse("a/b -> 429 percent many", "percent 30");
         refuse("a/b -> 429 header Retry-After", "Retry-After: 4");
         refuse("a/b -> 429 name \"x", "not closed");

@@ -61,7 +61,8 @@ pub struct Match {
     pub container: Option<ContainerMatch>,
     /// How much of it comes to the agent: the container's own label `moxie.mode` goes before the scope's mode.
     pub mode: Mode,
-    /// What of its connections is diverted now: all, those that an enabled rule could name, or none because no rule could act on any.
+    /// What of its connections is diverted while diversion is switched on: all, those that an enabled rule could name, or none because no
+    /// rule could act on any.
     #[serde(default)]
     pub diverted: Share,
     /// Addresses whose connections are left direct now: by the DNS answers that came, they are only of names that no rule could name.

@@ -12,6 +12,7 @@ use super::status::{Item, State};
 use crate::cli::exit::Failure;
 use crate::cli::output::print;
 use crate::tls::authority;
+use crate::tls::trust::View;
 
 /// One family of distributions.
 #[derive(Debug)]
@@ -60,6 +61,10 @@ pub(super) fn uninstall() -> Result<(), Failure> {
     let anchors = family(&FAMILIES, Path::new("/"))?;
     let file = anchors.file();
     match remove(&file)? {
+        Change::NotNeeded if is_in_bundle() => {
+            rebuild(anchors, anchors.when_removed)?;
+            print(&format!("{} was gone already; ran {} for the host's bundle", file.display(), anchors.rebuild))
+        }
         Change::NotNeeded => print(&format!("{} is not there, or not Moxie's: nothing to undo", file.display())),
         Change::Made => {
             rebuild(anchors, anchors.when_removed)?;
@@ -70,27 +75,33 @@ pub(super) fn uninstall() -> Result<(), Failure> {
 
 /// For undoing everything: a host that takes no additions has none.
 pub(super) fn uninstall_if_there() -> Result<(), Failure> {
-    if family(&FAMILIES, Path::new("/")).is_ok_and(|anchors| anchors.file().exists()) { uninstall() } else { Ok(()) }
+    let is_there = |anchors: &Anchors| is_ours(&anchors.file()) || is_in_bundle();
+    if family(&FAMILIES, Path::new("/")).is_ok_and(is_there) { uninstall() } else { Ok(()) }
 }
 
 /// What is found in the host's own roots: nothing, or one thing.
 pub(super) fn items(authority: &str) -> Vec<Item> {
     let anchors = family(&FAMILIES, Path::new("/")).ok();
-    anchors.filter(|anchors| is_ours(&anchors.file())).map(|anchors| item(anchors, authority)).into_iter().collect()
+    anchors.and_then(|anchors| item(anchors, authority)).into_iter().collect()
 }
 
-fn item(anchors: &Anchors, authority: &str) -> Item {
+fn item(anchors: &Anchors, authority: &str) -> Option<Item> {
     let file = anchors.file();
     let item = Item::new("host", "", vec![file.clone()]);
+    if !is_ours(&file) {
+        let next = "moxie ca uninstall --host".to_owned();
+        return is_in_bundle()
+            .then(|| item.found(State::Outdated, "its file is gone, and the host's bundle still has it", Some(next)));
+    }
     let holds = |path: &Path| std::fs::read_to_string(path).is_ok_and(|text| text.contains(authority.trim_end()));
     if !holds(&file) {
-        return item.found(State::Outdated, "it is another authority", Some("moxie ca install --host".into()));
+        return Some(item.found(State::Outdated, "it is another authority", Some("moxie ca install --host".into())));
     }
-    let bundles = crate::tls::trust::View::Host.bundles();
+    let bundles = View::Host.bundles();
     if bundles.iter().any(|bundle| holds(bundle)) || bundles.is_empty() {
-        return item.found(State::Ok, "in the host's own roots", None);
+        return Some(item.found(State::Ok, "in the host's own roots", None));
     }
-    item.found(State::Outdated, "it is not in the host's bundle", Some(anchors.rebuild.to_owned()))
+    Some(item.found(State::Outdated, "it is not in the host's bundle", Some(anchors.rebuild.to_owned())))
 }
 
 impl Anchors {
@@ -137,6 +148,16 @@ fn is_ours(file: &Path) -> bool {
     certificate.is_some_and(|certificate| authority::is_one(&certificate))
 }
 
+/// Whether the host's bundle holds an authority of Moxie's, whatever became of the file that it came from.
+fn is_in_bundle() -> bool {
+    View::Host.bundles().iter().any(|bundle| holds_one(bundle))
+}
+
+fn holds_one(bundle: &Path) -> bool {
+    let certificates = CertificateDer::pem_file_iter(bundle).into_iter().flatten();
+    certificates.flatten().any(|certificate| authority::is_one(&certificate))
+}
+
 fn rebuild(anchors: &Anchors, arguments: &[&str]) -> Result<(), Failure> {
     let program = anchors.rebuild;
     let done = Command::new(program).args(arguments).output();
@@ -174,6 +195,17 @@ mod tests {
         assert!(write(&file, own.pem()).is_err());
         assert_eq!(remove(&file).unwrap(), Change::NotNeeded);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody else's");
+    }
+
+    #[test]
+    fn an_authority_is_found_among_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = dir.path().join("ca-certificates.crt");
+        let other = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap().cert.pem();
+        std::fs::write(&bundle, &other).unwrap();
+        assert!(!holds_one(&bundle));
+        std::fs::write(&bundle, other + authority::Authority::ephemeral().unwrap().pem()).unwrap();
+        assert!(holds_one(&bundle));
     }
 
     #[test]
