@@ -9,7 +9,7 @@
 //! that has none yet ([`Awaited`]), and interim answers come before it. What only the order of messages shows has doubts too:
 //! [`Doubt::Unasked`], [`Doubt::AfterLast`], [`Doubt::BeforeSwitch`].
 
-mod authority;
+pub(crate) mod authority;
 pub mod body;
 pub mod edit;
 mod facts;

@@ -14,3 +14,4 @@ mod late;
 mod origin;
 mod relay;
 mod secure;
+mod unsound;

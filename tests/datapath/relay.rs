@@ -438,6 +438,29 @@ async fn what_a_rule_changes_is_changed_in_its_place() {
 }
 
 #[tokio::test]
+async fn what_a_rule_could_not_change_is_not_told_to_be_changed() {
+    let scene = Scene::new().await;
+    scene.agent.rule(&format!("{HOST}/edit"), json!({"call_backend": true, "status_code": 204})).await;
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n";
+    for odd in [switched, "220 smtp hello\r\n", ""] {
+        let (mut client, mut origin) = scene.ends(get("/edit").as_bytes()).await;
+        expect(&mut origin, get("/edit").as_bytes()).await;
+        origin.write_all(odd.as_bytes()).await.unwrap();
+        drop(origin);
+        expect(&mut client, odd.as_bytes()).await;
+        expect_end(&mut client).await;
+    }
+    let (mut client, mut origin) = scene.ends(get("/edit").as_bytes()).await;
+    expect(&mut origin, get("/edit").as_bytes()).await;
+    origin.write_all(b"HTTP/1.1 304 Not Modified\r\nServer: o\r\nContent-Length: 10\r\n\r\n").await.unwrap();
+    expect(&mut client, b"HTTP/1.1 204 No Content\r\nServer: o\r\n\r\n").await;
+    let told: Vec<_> =
+        scene.agent.exchanges(4).await.into_iter().map(|record| (record.outcome, record.status)).collect();
+    let unchanged = |status| (Outcome::Forwarded, status);
+    assert_eq!(told, [unchanged(Some(101)), unchanged(None), unchanged(None), (Outcome::Rewritten, Some(204))]);
+}
+
+#[tokio::test]
 async fn a_large_body_passes_both_ways_at_once_and_is_counted() {
     const LENGTH: usize = 8 << 20;
     let scene = Scene::new().await;

@@ -14,6 +14,7 @@ pub mod hpack;
 mod relay;
 mod settings;
 mod side;
+mod sound;
 mod stream;
 
 use super::act::Error;

@@ -74,7 +74,9 @@ impl Party {
         authority: &str,
         target: &str,
     ) -> ExchangeLog {
-        let url = format!("{}://{}{}", self.scheme, cut(authority, MAX_AUTHORITY), cut(target, MAX_TARGET));
+        // Another name than the client's would come of a target that does not begin as one.
+        let slash = if target.is_empty() || target.starts_with(['/', '?']) { "" } else { "/" };
+        let url = format!("{}://{}{slash}{}", self.scheme, cut(authority, MAX_AUTHORITY), cut(target, MAX_TARGET));
         ExchangeLog::open(&self.log, protocol, cut(method, MAX_METHOD), url, self.cx.clock.now())
     }
 
@@ -96,7 +98,9 @@ impl Party {
                 Outcome::Faulted
             }
             Action::Respond { .. } => Outcome::Responded,
-            Action::Rewrite(_) => Outcome::Rewritten,
+            Action::Rewrite(ref rewrite) if !rewrite.request_headers.is_empty() => Outcome::Rewritten,
+            // Until it has had its part in the answer.
+            Action::Rewrite(_) => Outcome::Forwarded,
         };
         log.fired(&hit.rule, outcome);
         Some(hit)

@@ -227,6 +227,11 @@ impl ExchangeLog {
         self.record.outcome = outcome;
     }
 
+    /// The rule that fired has changed the answer, or delayed it.
+    pub fn changed(&mut self) {
+        self.record.outcome = Outcome::Rewritten;
+    }
+
     /// A rule fired, but its request went to the destination as it came after all: the connection is not interpreted any more.
     pub fn passed(&mut self) {
         self.record.outcome = Outcome::Forwarded;
@@ -236,6 +241,9 @@ impl ExchangeLog {
     pub fn delayed(&mut self, waited: std::time::Duration) {
         self.delaying = None;
         self.record.injected_delay_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        if self.record.outcome == Outcome::Forwarded {
+            self.changed();
+        }
     }
 
     /// A rule's delay begins. If it is not over when the record ends, what was waited of it is noted.

@@ -7,7 +7,7 @@ use super::Doubt;
 ///
 /// # Errors
 /// [`Doubt::OddHost`].
-pub(super) fn plain(bytes: &[u8]) -> Result<&str, Doubt> {
+pub(crate) fn plain(bytes: &[u8]) -> Result<&str, Doubt> {
     let text = std::str::from_utf8(bytes).map_err(|_| Doubt::OddHost)?;
     let (host, port) = split(text);
     let host_is_plain = match host.strip_prefix('[') {
@@ -18,7 +18,7 @@ pub(super) fn plain(bytes: &[u8]) -> Result<&str, Doubt> {
 }
 
 /// Host and port of an authority; an IPv6 address keeps its brackets.
-pub(super) fn split(authority: &str) -> (&str, Option<&str>) {
+pub(crate) fn split(authority: &str) -> (&str, Option<&str>) {
     let after_address = authority.rfind(']').map_or(0, |bracket| bracket + 1);
     match authority.get(after_address..).and_then(|rest| rest.find(':')) {
         Some(colon) => {
@@ -30,7 +30,7 @@ pub(super) fn split(authority: &str) -> (&str, Option<&str>) {
 }
 
 /// Whether two authorities name the same host and port; `default_port` is what none means.
-pub(super) fn same(one: &str, other: &str, default_port: &str) -> bool {
+pub(crate) fn same(one: &str, other: &str, default_port: &str) -> bool {
     let ((host, port), (other_host, other_port)) = (split(one), split(other));
     host.eq_ignore_ascii_case(other_host) && port.unwrap_or(default_port) == other_port.unwrap_or(default_port)
 }

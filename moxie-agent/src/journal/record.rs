@@ -146,7 +146,7 @@ pub enum Outcome {
     Forwarded,
     /// A rule's answer; the destination saw nothing.
     Responded,
-    /// The destination's answer, changed by a rule.
+    /// The destination's answer, where a rule has changed the request or the answer, or delayed it.
     Rewritten,
     /// A rule made the call fail.
     Faulted,

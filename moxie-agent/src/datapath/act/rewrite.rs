@@ -31,10 +31,10 @@ pub(in crate::datapath) const OF_THE_OLD_BODY: [&str; 12] = [
 ];
 
 /// The body in the real one's place; none if the real one stays. A status with a body in the place of one without gets an empty one,
-/// and a status without none.
+/// and a status without none, nor a word of one: a 304 may say how long it would be, a 204 may not.
 pub(in crate::datapath) fn new_body(real: StatusCode, status: StatusCode, rewrite: Option<&Rewrite>) -> Option<Bytes> {
     let given = rewrite.and_then(|rewrite| rewrite.body.clone());
-    let is_other_kind = is_bodiless(real) != is_bodiless(status);
+    let is_other_kind = is_bodiless(real) != is_bodiless(status) || real != status && status == StatusCode::NO_CONTENT;
     let new = given.or_else(|| is_other_kind.then(Bytes::new))?;
     Some(if is_bodiless(status) { Bytes::new() } else { new })
 }
@@ -57,6 +57,9 @@ pub async fn exchange(
     replace(request.headers_mut(), &rewrite.request_headers);
     let (answer, log) = forward::send(request, session, log).await?;
     let real = answer.response.status();
+    if !rewrite.leaves_answer() {
+        lock(&log).changed();
+    }
     let mut response = match new_body(real, rewrite.status.unwrap_or(real), Some(rewrite)) {
         Some(body) => with_body(answer, body, log),
         None => forward::pass_on(answer, session, log),

@@ -114,7 +114,7 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
         self.request.edited(held, &edits, &mut head);
         self.requests.drop_held(self.request.len());
         self.requests.insert(head.into(), Bytes::new());
-        self.let_go(log, Some(rewrite), awaited);
+        self.let_go(log, Some(rewrite).filter(|rewrite| !rewrite.leaves_answer()), awaited);
     }
 
     /// Waits as long as a rule says, never shorter, unless the client goes away meanwhile.

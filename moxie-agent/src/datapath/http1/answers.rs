@@ -189,6 +189,9 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
         let head = self.answers.held();
         let Replacement { head, body, status, fate } =
             answer::replaced(&self.answer, head, exchange.awaited, exchange.rewrite.as_deref(), stay);
+        if exchange.rewrite.is_some() {
+            exchange.log.changed();
+        }
         exchange.log.answered(status);
         exchange.log.sent(body.len() as u64);
         self.answers.drop_held(self.answer.len());

@@ -3,14 +3,12 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::hpack::Field;
+use super::sound::OF_CONNECTIONS;
 use crate::datapath::act::rewrite::OF_THE_OLD_BODY;
 use crate::rules::set;
-
-/// Headers that say how HTTP/1 connections are used, which HTTP/2 does not know (RFC 9113 section 8.2.2).
-const OF_CONNECTIONS: [&str; 5] = ["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"];
 
 /// What a request's head says; empty where it does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +18,6 @@ pub(super) struct Request<'a> {
     pub(super) authority: &'a str,
     /// Path and query, as sent.
     pub(super) target: &'a str,
-    /// Whether every server must take it for what it says. Of another nothing is known, so no rule may act on it.
-    pub(super) is_sound: bool,
 }
 
 impl<'a> Request<'a> {
@@ -30,10 +26,7 @@ impl<'a> Request<'a> {
         let method = pseudo(fields, b":method").unwrap_or_default();
         let authority = pseudo(fields, b":authority").or_else(|| pseudo(fields, b"host")).unwrap_or_default();
         let target = pseudo(fields, b":path").unwrap_or_default();
-        // CONNECT has no path, unless it is the extended one (RFC 8441 section 4).
-        let has_target = method == Method::CONNECT.as_str() && pseudo(fields, b":protocol").is_none();
-        let is_whole = !method.is_empty() && (!target.is_empty() || has_target);
-        Self { method, authority, target, is_sound: is_whole && is_well_formed(fields) }
+        Self { method, authority, target }
     }
 
     /// Path and query apart.
@@ -50,29 +43,6 @@ fn pseudo<'a>(fields: &'a [Field], name: &[u8]) -> Option<&'a str> {
     std::str::from_utf8(&field.value).ok()
 }
 
-/// RFC 9113 sections 8.2 and 8.3: pseudo-fields first, known, each once; names in lower case; nothing of HTTP/1 connections.
-fn is_well_formed(fields: &[Field]) -> bool {
-    const PSEUDO: [&[u8]; 5] = [b":method", b":scheme", b":authority", b":path", b":protocol"];
-    let first = fields.iter().take_while(|field| field.name.starts_with(b":")).count();
-    let (special, regular) = fields.split_at(first);
-    let once = |name: &[u8]| special.iter().filter(|field| field.name == name).count() <= 1;
-    let hosts = regular.iter().filter(|field| &field.name[..] == b"host").count();
-    special.iter().all(|field| PSEUDO.contains(&&field.name[..]) && once(&field.name) && is_value(&field.value))
-        && regular.iter().all(|field| is_name(&field.name) && is_value(&field.value))
-        && !regular.iter().any(|field| OF_CONNECTIONS.iter().any(|name| name.as_bytes() == field.name))
-        && hosts <= 1
-}
-
-fn is_name(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name.iter().all(|byte| matches!(byte, 0x21..=0x7e if !byte.is_ascii_uppercase() && *byte != b':'))
-}
-
-fn is_value(value: &[u8]) -> bool {
-    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    !value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) && !blank(value.first()) && !blank(value.last())
-}
-
 /// A request's fields, as rules look at headers.
 #[derive(Debug)]
 pub(super) struct Headers<'a>(pub(super) &'a [Field]);
@@ -80,7 +50,9 @@ pub(super) struct Headers<'a>(pub(super) &'a [Field]);
 impl set::Headers for Headers<'_> {
     fn values<'a>(&'a self, name: &str) -> Vec<Cow<'a, str>> {
         let named = self.0.iter().filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
-        named.map(|field| String::from_utf8_lossy(&field.value)).collect()
+        let values: Vec<_> = named.map(|field| String::from_utf8_lossy(&field.value)).collect();
+        // One header, which may be sent in crumbs (RFC 9113 section 8.2.3).
+        if values.len() > 1 && name.eq_ignore_ascii_case("cookie") { vec![values.join("; ").into()] } else { values }
     }
 }
 
@@ -173,37 +145,15 @@ mod tests {
         let request = Request::read(&fields);
         assert_eq!((request.method, request.authority), ("GET", "api.example"));
         assert_eq!(request.split(), ("/a", Some("b=1?2")));
-        assert!(request.is_sound);
         let fields = super::tests::fields(&[&GET[..3], &[("host", "h.example")]].concat());
         assert_eq!(Request::read(&fields).authority, "h.example");
     }
 
     #[test]
-    fn no_rule_acts_on_what_a_server_may_refuse() {
-        let check = |of: &[(&str, &str)], expected: bool| {
-            assert_eq!(Request::read(&fields(of)).is_sound, expected, "{of:?}");
-        };
-        check(&GET, true);
-        check(&[(":method", "CONNECT"), (":authority", "a:443")], true);
-        check(&[(":method", "CONNECT"), (":protocol", "websocket"), (":authority", "a")], false);
-        check(&[&GET[..], &[(":protocol", "websocket")]].concat(), true);
-        check(&GET[..2], false);
-        for odd in [
-            (":method", "POST"),
-            ("X-Upper", "1"),
-            ("", "1"),
-            ("a b", "1"),
-            ("transfer-encoding", "chunked"),
-            ("connection", "close"),
-            ("x-a", "a\r\nb"),
-            ("x-a", " a"),
-            (":status", "200"),
-            (":odd", "1"),
-        ] {
-            check(&[&GET[..], &[odd]].concat(), false);
-        }
-        check(&[&GET[..3], &[("x-a", "1")], &GET[3..]].concat(), false);
-        check(&[&GET[..], &[("host", "a"), ("host", "b")]].concat(), false);
+    fn crumbs_of_a_cookie_are_one_header() {
+        let fields = fields(&[("cookie", "a=1"), ("x-a", "1"), ("cookie", "b=2"), ("x-a", "2")]);
+        assert_eq!(set::Headers::values(&Headers(&fields), "Cookie"), ["a=1; b=2"]);
+        assert_eq!(set::Headers::values(&Headers(&fields), "x-a"), ["1", "2"]);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub(super) struct Mock {
     pub(super) delay: Duration,
     /// Whether the answer has begun, or waits for nothing but its delay.
     pub(super) is_due: bool,
+    /// Octets that the body has yet to have, if its head has said how many.
+    pub(super) owed: Option<u64>,
     /// Octets of the request that were taken and not given back to the stream's window.
     pub(super) taken: i64,
     pub(super) outgoing: Outgoing,
@@ -142,6 +144,16 @@ impl Stream {
     pub(super) fn answered(&mut self) {
         self.answer_open = false;
         self.log.finished();
+    }
+}
+
+impl Mock {
+    /// Takes so many octets of the body. False: it is not what its head has said, and no answer is on its way.
+    pub(super) fn is_sound(&mut self, octets: u64, ends: bool) -> bool {
+        let Some(owed) = self.owed else { return true };
+        let left = owed.checked_sub(octets);
+        self.owed = left.or(self.owed);
+        self.is_due || left.is_some_and(|left| left == 0 || !ends)
     }
 }
 

@@ -50,7 +50,8 @@ fn values(value: &Value, at: &str, log: &mut Log) -> Vec<String> {
     let mut texts = Vec::new();
     for one in all {
         match one {
-            Value::String(text) => texts.push(text.clone()),
+            // Blanks around a value are no part of it (RFC 9110 section 5.5), and HTTP/2 refuses them.
+            Value::String(text) => texts.push(text.trim_matches([' ', '\t']).to_owned()),
             Value::Number(number) => texts.push(number.to_string()),
             other => log.wrong_type(at, "a string or a list of strings", other),
         }

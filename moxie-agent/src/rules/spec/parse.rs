@@ -116,7 +116,7 @@ fn status_code(rule: &Object<'_>, log: &mut Log) -> Option<StatusCode> {
 }
 
 fn media_type(rule: &Object<'_>, log: &mut Log) -> Option<String> {
-    let written = rule.text("response_media_type", log)?;
+    let written = rule.text("response_media_type", log)?.trim_matches([' ', '\t']);
     if !written.contains('/') || HeaderValue::from_str(written).is_err() {
         log.problem(
             "response_media_type",

@@ -40,6 +40,16 @@ fn warns(url: &str, word: Option<&str>) {
 }
 
 #[test]
+fn blanks_around_a_header_are_no_part_of_it() {
+    let given = json!({"url": "a/b", "response_headers": {"X-A": [" v ", "a b\t"]}, "custom_headers": {"X-B": " "},
+        "response_media_type": " text/plain "});
+    let spec = RuleSpec::from_json(&given, jiff::Timestamp::UNIX_EPOCH).unwrap().value;
+    assert_eq!(Value::Object(spec.response_headers.to_json()), json!({"X-A": ["v", "a b"]}));
+    assert_eq!(Value::Object(spec.custom_headers.to_json()), json!({"X-B": ""}));
+    assert_eq!(spec.response_media_type.as_deref(), Some("text/plain"));
+}
+
+#[test]
 fn a_status_that_ends_no_answer_is_warned_of() {
     for (status, count) in [(100, 1), (199, 1), (200, 0), (599, 0)] {
         let rule = json!({"url": "a/b", "status_code": status});

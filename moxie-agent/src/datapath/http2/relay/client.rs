@@ -11,6 +11,7 @@ use crate::datapath::http2::fields::{self, Headers, Request};
 use crate::datapath::http2::frame::{self, Frame, flag, kind, put};
 use crate::datapath::http2::hpack::Fields;
 use crate::datapath::http2::settings;
+use crate::datapath::http2::sound::{self, is_sound};
 use crate::datapath::http2::stream::{Course, Edit, Mock, Outgoing, Stage, Stream};
 use crate::journal::Protocol;
 use crate::rules::set::{self, Action, Hit, normal_authority};
@@ -101,7 +102,11 @@ impl<W: Wire> Relay<'_, W> {
             headers: &Headers(&fields.list),
             caller: &self.party.caller,
         };
-        let hit = if request.is_sound { self.party.decide(&facts, &mut log).await } else { None };
+        let hit = if is_sound(&request, &fields.list, block.ends_stream()) {
+            self.party.decide(&facts, &mut log).await
+        } else {
+            None
+        };
         let is_head = request.method == "HEAD";
         let stream = Stream {
             log,
@@ -128,7 +133,8 @@ impl<W: Wire> Relay<'_, W> {
                 let has_no_body = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
                 let body = if has_no_body { Bytes::new() } else { body };
                 let outgoing = self.outgoing();
-                let mock = Mock { status, headers, body, delay: hit.delay, is_due: false, taken: 0, outgoing };
+                let owed = sound::length(&fields.list);
+                let mock = Mock { status, headers, body, delay: hit.delay, is_due: false, owed, taken: 0, outgoing };
                 stream.course = Course::Mocked(Box::new(mock));
                 stream.origin_open = false;
                 let is_due = block.ends_stream() || fields::is_asked_first(&fields.list);
@@ -191,14 +197,23 @@ impl<W: Wire> Relay<'_, W> {
         let id = block.stream();
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let ends_now = stream.request_ends(block.ends_stream());
-        if stream.is_forwarded() {
+        if let Course::Mocked(mock) = &mut stream.course {
+            let is_sound = mock.is_sound(0, true) && ends_now && sound::are_trailers(&fields.list);
+            self.requests.is_verbatim = false;
+            self.mock_is_asked(id, ends_now, is_sound);
+        } else {
             self.put_up(block, fields);
             self.settle(id);
-        } else {
-            self.requests.is_verbatim = false;
-            if ends_now {
-                self.mock_due(id);
-            }
+        }
+    }
+
+    /// More of a request that a rule answers has come. One that is not what its head has said is refused, as by a server.
+    fn mock_is_asked(&mut self, id: u32, ends: bool, is_sound: bool) {
+        if !is_sound {
+            self.close(id);
+            frame::put_reset(self.own_words(), id, Reason::PROTOCOL_ERROR);
+        } else if ends {
+            self.mock_due(id);
         }
     }
 
@@ -229,11 +244,10 @@ impl<W: Wire> Relay<'_, W> {
                 if let Course::Mocked(mock) = &mut stream.course {
                     mock.taken += octets;
                     let more = if mock.taken >= WORTH_TELLING && !ends { std::mem::take(&mut mock.taken) } else { 0 };
+                    let is_sound = mock.is_sound(data.len() as u64, ends);
                     frame::put_window(self.own_words(), id, more);
                     self.drop_of_client(octets);
-                    if ends_now {
-                        self.mock_due(id);
-                    }
+                    self.mock_is_asked(id, ends_now, is_sound);
                 } else {
                     self.requests.credit.passed(octets);
                     self.pass_up(frame);

@@ -201,6 +201,7 @@ impl<W: Wire> Relay<'_, W> {
             (Stage::Awaited, Some(status)) => {
                 edit.stage = Stage::Told;
                 let shown = edit.rewrite.status.unwrap_or(status);
+                stream.log.changed();
                 stream.log.answered(shown);
                 edit.body = new_body(status, shown, Some(&edit.rewrite));
                 let body = edit.body.as_ref();
