@@ -84,6 +84,15 @@ pub enum StoreError {
         /// Why, with all causes.
         reason: String,
     },
+    /// Another file is in the place of the database's, which would be lost with the agent.
+    #[error(
+        "the file of the store {place} was replaced while the agent runs: put it back, or `moxie rule export` what there is and \
+         restart the agent"
+    )]
+    Replaced {
+        /// Where.
+        place: String,
+    },
     /// The database could not be opened.
     #[error("cannot open the store {place}")]
     Open {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::Instant;
 
-use super::sqlite::{Place, Sqlite};
+use super::sqlite::{Place, Sqlite, Standing};
 use super::{Counts, Store, StoreError, StoredRule, StoredScope};
 use crate::chain::Chain;
 use crate::journal::{Connection, Exchange};
@@ -37,17 +37,27 @@ impl Reopening {
     }
 
     async fn store(&self) -> Result<Arc<Sqlite>, StoreError> {
-        if let State::Open(store) = &*self.state.read().await {
+        if let State::Open(store) = &*self.state.read().await
+            && store.standing() == Standing::InPlace
+        {
             return Ok(store.clone());
         }
         self.reopen(self.state.write().await).await
     }
 
     async fn reopen(&self, mut state: RwLockWriteGuard<'_, State>) -> Result<Arc<Sqlite>, StoreError> {
-        if let State::Down { tried, .. } = &*state
-            && tried.elapsed() >= AGAIN_AFTER
-        {
-            *state = attempt(&self.place).await;
+        match &*state {
+            State::Down { tried, .. } if tried.elapsed() >= AGAIN_AFTER => *state = attempt(&self.place).await,
+            State::Down { .. } => {}
+            State::Open(store) => match store.standing() {
+                Standing::InPlace => {}
+                Standing::Gone => {
+                    store.write_anew().await?;
+                    tracing::warn!(store = %self.place, "the store's file was gone and has been written anew");
+                    *state = attempt(&self.place).await;
+                }
+                Standing::Replaced => return Err(StoreError::Replaced { place: self.place.to_string() }),
+            },
         }
         match &*state {
             State::Open(store) => Ok(store.clone()),
@@ -125,6 +135,7 @@ impl Store for Reopening {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::contract::rule;
 
     #[tokio::test]
     async fn opens_once_the_obstacle_is_gone() {
@@ -144,5 +155,44 @@ mod tests {
         })
         .await
         .expect("opens in time");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_taken_away_is_written_anew_with_all_there_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("moxie.db");
+        let place = Place::File(path.clone());
+        let store = Reopening::open(place.clone()).await;
+        store.put_rules(&[rule("before", 1)]).await.unwrap();
+        for (seq, with_its_log) in [(2, false), (3, true)] {
+            std::fs::remove_file(&path).unwrap();
+            if with_its_log {
+                for log in ["moxie.db-wal", "moxie.db-shm"] {
+                    std::fs::remove_file(directory.path().join(log)).unwrap();
+                }
+            }
+            store.put_rules(&[rule(&format!("after-{with_its_log}"), seq)]).await.unwrap();
+        }
+        store.close().await;
+        let again = Reopening::open(place).await;
+        let ids: Vec<_> = again.rules().await.unwrap().into_iter().map(|rule| rule.unwrap().id.0).collect();
+        assert_eq!(ids, ["before", "after-false", "after-true"]);
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_somebody_elses_is_not_written_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("moxie.db");
+        let store = Reopening::open(Place::File(path.clone())).await;
+        store.put_rules(&[rule("a", 1)]).await.unwrap();
+        std::fs::rename(&path, directory.path().join("away")).unwrap();
+        std::fs::write(&path, "another").unwrap();
+        assert!(matches!(store.put_rules(&[rule("b", 2)]).await, Err(StoreError::Replaced { .. })));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "another");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::rename(directory.path().join("away"), &path).unwrap();
+        store.put_rules(&[rule("b", 2)]).await.unwrap();
     }
 }

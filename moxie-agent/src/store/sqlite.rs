@@ -1,5 +1,6 @@
 //! The store in one SQLite file (write-ahead log), or in memory.
 
+mod place;
 mod records;
 mod rows;
 
@@ -15,6 +16,9 @@ use sqlx::Sqlite as Db;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+use place::Opened;
+pub use place::Standing;
 
 use super::{Counts, Store, StoreError, StoredRule, StoredScope};
 use crate::journal::{Connection, Exchange};
@@ -57,6 +61,14 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The file that is there now.
+    fn opened(&self) -> Result<Option<Opened>, StoreError> {
+        let Self::File(path) = self else { return Ok(None) };
+        Opened::at(path).map(Some).map_err(|source| StoreError::Make { path: path.clone(), source })
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,6 +90,8 @@ fn without_password(url: &str) -> String {
 /// One connection: SQLite has one writer anyhow, and its calls are the rare ones of the write-behind tasks and of people.
 pub struct Sqlite {
     pool: SqlitePool,
+    /// None in memory.
+    opened: Option<Opened>,
 }
 
 impl fmt::Debug for Sqlite {
@@ -99,7 +113,7 @@ impl Sqlite {
         let connecting = pool_options().connect_with(connect_options(place));
         let pool = bounded(connecting).await.map_err(failed)?;
         match tokio::time::timeout(CALL, MIGRATIONS.run(&pool)).await {
-            Ok(Ok(())) => Ok(Self { pool }),
+            Ok(Ok(())) => Ok(Self { pool, opened: place.opened()? }),
             Ok(Err(source)) => Err(StoreError::Migrate { place: place.to_string(), source }),
             Err(_) => Err(failed(too_slow())),
         }

@@ -51,8 +51,15 @@ impl set::Headers for Headers<'_> {
     fn values<'a>(&'a self, name: &str) -> Vec<Cow<'a, str>> {
         let named = self.0.iter().filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
         let values: Vec<_> = named.map(|field| String::from_utf8_lossy(&field.value)).collect();
-        // One header, which may be sent in crumbs (RFC 9113 section 8.2.3).
-        if values.len() > 1 && name.eq_ignore_ascii_case("cookie") { vec![values.join("; ").into()] } else { values }
+        match values.len() {
+            // Conditions are the same for both versions, and this is where HTTP/2 says it.
+            0 if name.eq_ignore_ascii_case("host") => {
+                pseudo(self.0, b":authority").map(Cow::from).into_iter().collect()
+            }
+            // One header, which may be sent in crumbs (RFC 9113 section 8.2.3).
+            2.. if name.eq_ignore_ascii_case("cookie") => vec![values.join("; ").into()],
+            _ => values,
+        }
     }
 }
 
@@ -150,10 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn crumbs_of_a_cookie_are_one_header() {
-        let fields = fields(&[("cookie", "a=1"), ("x-a", "1"), ("cookie", "b=2"), ("x-a", "2")]);
+    fn conditions_see_the_headers_that_http_1_would_show() {
+        let fields =
+            fields(&[(":authority", "a.example"), ("cookie", "a=1"), ("x-a", "1"), ("cookie", "b=2"), ("x-a", "2")]);
         assert_eq!(set::Headers::values(&Headers(&fields), "Cookie"), ["a=1; b=2"]);
         assert_eq!(set::Headers::values(&Headers(&fields), "x-a"), ["1", "2"]);
+        assert_eq!(set::Headers::values(&Headers(&fields), "Host"), ["a.example"]);
     }
 
     #[test]
