@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{Timestamp, Unit};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::counts::{Dirty, Haste};
@@ -88,6 +88,8 @@ struct Book {
     /// Whom to ask and tell, once another agent keeps the counts.
     elsewhere: ArcSwapOption<mpsc::UnboundedSender<Order>>,
     follower: Follower,
+    /// Told with each change.
+    changes: watch::Sender<()>,
     trouble: Mutex<Trouble>,
 }
 
@@ -149,6 +151,7 @@ impl RuleBook {
             dirty: Dirty::default(),
             elsewhere: ArcSwapOption::empty(),
             follower: Follower::default(),
+            changes: watch::Sender::default(),
             trouble: Mutex::default(),
         });
         // A failure is in `trouble`, and the task tries again.
@@ -233,6 +236,18 @@ impl RuleBook {
         self.book.dirty.mark(&rule.id, haste);
     }
 
+    /// Ends once `rule` is not in force any more as far as its delay goes: removed, disabled, or with another one.
+    pub async fn relents(&self, rule: &Rule) {
+        let mut changes = self.book.changes.subscribe();
+        let delay = rule.spec.response_delay();
+        let stands = |now: Arc<Rule>| now.spec.is_enabled() && now.spec.response_delay() == delay;
+        while self.find(&rule.id).is_some_and(stands) {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Writes what is still to be written (counts). Called when the agent ends.
     pub async fn flush(&self) {
         // A failure is logged and in `trouble`; the agent ends all the same.
@@ -263,6 +278,7 @@ impl Book {
 
     /// The rules in force are others now: see [`RuleBook::follow`].
     fn changed(&self) {
+        self.changes.send_replace(());
         if let Some(told) = self.follower.0.get() {
             told();
         }

@@ -118,6 +118,12 @@ impl RuleSpec {
         &self.name
     }
 
+    /// Wait before the first byte of the answer.
+    #[must_use]
+    pub fn response_delay(&self) -> Duration {
+        self.response_delay
+    }
+
     /// Whether it is switched on.
     #[must_use]
     pub fn is_enabled(&self) -> bool {

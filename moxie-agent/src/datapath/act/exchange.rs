@@ -10,7 +10,8 @@ use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 
-use super::{delay, forward, respond, rewrite};
+use super::delay::Delay;
+use super::{forward, respond, rewrite};
 use crate::datapath::record::ExchangeLog;
 use crate::journal::Protocol;
 use crate::rules::set::{self, Action, Hit, normal_authority};
@@ -79,6 +80,7 @@ async fn act(
     session: &Arc<Session>,
     mut log: ExchangeLog,
 ) -> Result<Response<ResponseBody>, Failure> {
+    let delay = Delay::of(&hit);
     match hit.action {
         Action::Respond { status, .. } if status.is_informational() => {
             log.finished();
@@ -87,22 +89,22 @@ async fn act(
         Action::Respond { status, headers, body, .. } => {
             let bodiless = request.method() == Method::HEAD;
             respond::read_request(request.into_body(), &mut log).await?;
-            waited(&mut log, hit.delay).await;
+            waited(&mut log, delay, session).await;
             if bodiless {
                 log.finished();
             }
             Ok(respond::answer(status, Arc::unwrap_or_clone(headers), body, log))
         }
         Action::Rewrite(rewrite) => {
-            waited(&mut log, hit.delay).await;
+            waited(&mut log, delay, session).await;
             rewrite::exchange(request, &rewrite, session, log).await
         }
     }
 }
 
-async fn waited(log: &mut ExchangeLog, delay: std::time::Duration) {
-    if !delay.is_zero() {
-        log.delayed(delay::wait(delay).await);
+async fn waited(log: &mut ExchangeLog, delay: Option<Delay>, session: &Session) {
+    if let Some(delay) = delay {
+        log.delayed(delay.wait(&session.party.cx.rules).await);
     }
 }
 

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::answer::{self, CONTINUE, Stay};
 use super::exchange::{Asking, Ruled};
 use super::requests::{Leaves, poll_watch};
 use super::wire::{Destination, End, Wire, end_of, poll_end};
 use super::{Broken, Relay};
+use crate::datapath::act::delay::Delay;
 use crate::datapath::record::ExchangeLog;
 use crate::http1::{Awaited, Body, Doubt, Edit};
 use crate::rules::set::{Action, Rewrite};
@@ -27,7 +28,7 @@ struct Answer {
     status: StatusCode,
     lines: Bytes,
     body: Bytes,
-    delay: Duration,
+    delay: Option<Delay>,
 }
 
 impl<C: Wire, D: Destination> Relay<'_, C, D> {
@@ -35,20 +36,21 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
     pub(super) async fn act(&mut self) -> Result<(), Broken> {
         let Asking::Ruled(ruled) = std::mem::replace(&mut self.asking, Asking::Head) else { return Ok(()) };
         let Ruled { hit, mut log } = *ruled;
+        let delay = Delay::of(&hit);
         match hit.action {
             Action::Respond { status, .. } if status.is_informational() => {
                 log.finished();
                 Err(Broken::Asked)
             }
             Action::Respond { status, lines, body, .. } => {
-                self.respond(Answer { status, lines, body, delay: hit.delay }, log).await
+                self.respond(Answer { status, lines, body, delay }, log).await
             }
             Action::Rewrite(rewrite) if rewrite.status.is_some_and(|status| status.is_informational()) => {
                 log.finished();
                 Err(Broken::Asked)
             }
             Action::Rewrite(rewrite) => {
-                self.wait(hit.delay, &mut log).await?;
+                self.wait(delay, &mut log).await?;
                 self.rewrite(rewrite, log);
                 Ok(())
             }
@@ -118,14 +120,12 @@ impl<C: Wire, D: Destination> Relay<'_, C, D> {
     }
 
     /// Waits as long as a rule says, never shorter, unless the client goes away meanwhile.
-    async fn wait(&mut self, delay: Duration, log: &mut ExchangeLog) -> Result<(), Broken> {
-        if delay.is_zero() {
-            return Ok(());
-        }
+    async fn wait(&mut self, delay: Option<Delay>, log: &mut ExchangeLog) -> Result<(), Broken> {
+        let Some(delay) = delay else { return Ok(()) };
         // Inside TLS it is what a client does that loses patience. In the clear many end their direction and wait.
         let meaning = if self.party.scheme == "https" { Leaves::Altogether } else { Leaves::Half };
         let began = Instant::now();
-        let mut over = pin!(sleep(delay));
+        let mut over = pin!(delay.wait(&self.party.cx.rules));
         let (client, requests, end) = (&mut self.client, &mut self.requests, &mut self.client_end);
         let waited = poll_fn(|task| {
             if over.as_mut().poll(task).is_ready() {

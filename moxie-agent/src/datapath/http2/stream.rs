@@ -1,7 +1,6 @@
 //! One stream and what becomes of it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -10,6 +9,7 @@ use tokio::sync::oneshot;
 use super::fields;
 use super::frame::{Frame, kind};
 use super::hpack::Field;
+use crate::datapath::act::delay::Delay;
 use crate::datapath::record::ExchangeLog;
 use crate::rules::set::Rewrite;
 
@@ -47,7 +47,7 @@ pub(super) struct Mock {
     pub(super) status: StatusCode,
     pub(super) headers: Arc<HeaderMap>,
     pub(super) body: Bytes,
-    pub(super) delay: Duration,
+    pub(super) delay: Option<Delay>,
     /// Whether the answer has begun, or waits for nothing but its delay.
     pub(super) is_due: bool,
     /// Octets that the body has yet to have, if its head has said how many.
@@ -63,7 +63,7 @@ pub(super) struct Edit {
     pub(super) rewrite: Arc<Rewrite>,
     /// The body in the real one's place, if any, as far as it is known before the head has come.
     pub(super) body: Option<Bytes>,
-    pub(super) delay: Duration,
+    pub(super) delay: Option<Delay>,
     pub(super) stage: Stage,
     /// Octets of the replaced body that were taken and not given back to the stream's window.
     pub(super) taken: i64,

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use h2::Reason;
 
 use super::{Reach, Relay, Stop, Whose};
-use crate::datapath::act::delay;
 use crate::datapath::http1::wire::Wire;
 
 /// How long a client is kept without a word where the destination may have one for it.
@@ -75,6 +74,9 @@ impl<W: Wire> Relay<'_, W> {
     }
 
     pub(super) fn set_alarm(&mut self, alarm: Alarm, after: Duration) {
-        self.alarms.push(Box::pin(async move { (alarm, delay::wait(after).await) }));
+        self.alarms.push(Box::pin(async move {
+            tokio::time::sleep(after).await;
+            (alarm, after)
+        }));
     }
 }

@@ -1,11 +1,12 @@
 //! What rules say in the destination's place.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::{Alarm, Relay, Said};
-use crate::datapath::act::delay;
+use crate::datapath::act::delay::Delay;
 use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::fields;
 use crate::datapath::http2::frame::{COMMON_PAYLOAD, flag, kind, put};
@@ -20,23 +21,22 @@ impl<W: Wire> Relay<'_, W> {
             // The answer has been said, and now the request too.
             return self.settle(id);
         }
-        if mock.delay.is_zero() {
-            self.mock_now(id);
-        } else {
-            let delay = mock.delay;
-            self.set_delay(id, delay);
+        match mock.delay.take() {
+            None => self.mock_now(id),
+            Some(delay) => self.set_delay(id, delay),
         }
     }
 
     /// Waits for a rule's delay, no longer than its stream stands: streams that come and go leave nothing behind.
-    pub(super) fn set_delay(&mut self, id: u32, after: Duration) {
+    pub(super) fn set_delay(&mut self, id: u32, delay: Delay) {
+        let rules = Arc::clone(&self.party.cx.rules);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let (stands, gone) = oneshot::channel();
         stream.stands = Some(stands);
         stream.log.delay_begins();
         self.alarms.push(Box::pin(async move {
             let waited = tokio::select! {
-                waited = delay::wait(after) => waited,
+                waited = delay.wait(&rules) => waited,
                 // Of a stream that is gone, nobody asks how long.
                 _ = gone => Duration::ZERO,
             };
@@ -51,7 +51,6 @@ impl<W: Wire> Relay<'_, W> {
         match &mut stream.course {
             Course::Mocked(_) => self.mock_now(id),
             Course::Edited(edit) => {
-                edit.delay = Duration::ZERO;
                 if let Stage::Held(held) = std::mem::replace(&mut edit.stage, Stage::Awaited) {
                     self.held -= held.iter().map(Said::size).sum::<usize>();
                     held.into_iter().for_each(|said| self.keep(id, said));

@@ -5,6 +5,7 @@ use h2::Reason;
 use http::StatusCode;
 
 use super::{Agreed, MARK, MAX_STREAMS, MAX_UNANSWERED, Parting, Reach, Relay, Stop, Whose};
+use crate::datapath::act::delay::Delay;
 use crate::datapath::http1::wire::Wire;
 use crate::datapath::http2::block::Block;
 use crate::datapath::http2::fields::{self, Headers, Request};
@@ -124,6 +125,7 @@ impl<W: Wire> Relay<'_, W> {
     }
 
     fn hit(&mut self, block: &Block, mut fields: Fields, mut stream: Stream, hit: Hit) {
+        let delay = Delay::of(&hit);
         match hit.action {
             Action::Respond { status, .. } if status.is_informational() => {
                 stream.log.finished();
@@ -134,7 +136,7 @@ impl<W: Wire> Relay<'_, W> {
                 let body = if has_no_body { Bytes::new() } else { body };
                 let outgoing = self.outgoing();
                 let owed = sound::length(&fields.list);
-                let mock = Mock { status, headers, body, delay: hit.delay, is_due: false, owed, taken: 0, outgoing };
+                let mock = Mock { status, headers, body, delay, is_due: false, owed, taken: 0, outgoing };
                 stream.course = Course::Mocked(Box::new(mock));
                 stream.origin_open = false;
                 let is_due = block.ends_stream() || fields::is_asked_first(&fields.list);
@@ -148,11 +150,11 @@ impl<W: Wire> Relay<'_, W> {
                     fields::replace(&mut fields.list, &rewrite.request_headers);
                     self.requests.is_verbatim = false;
                 }
-                if !rewrite.leaves_answer() || !hit.delay.is_zero() {
+                if !rewrite.leaves_answer() || delay.is_some() {
                     self.answers.is_verbatim = false;
                     let outgoing = self.outgoing();
                     let body = rewrite.body.clone();
-                    let edit = Edit { rewrite, body, delay: hit.delay, stage: Stage::Awaited, taken: 0, outgoing };
+                    let edit = Edit { rewrite, body, delay, stage: Stage::Awaited, taken: 0, outgoing };
                     stream.course = Course::Edited(Box::new(edit));
                 }
                 self.forward(block, &fields, stream);

@@ -191,11 +191,10 @@ impl<W: Wire> Relay<'_, W> {
         let Course::Edited(edit) = &mut stream.course else { return };
         let status = fields::status(&fields).filter(|status| !status.is_informational());
         let ends_here = match (&edit.stage, status) {
-            (Stage::Awaited, Some(_)) if !edit.delay.is_zero() => {
+            (Stage::Awaited, Some(_)) if let Some(delay) = edit.delay.take() => {
                 let said = Said::Fields { fields, ends }.apart();
                 self.held += said.size();
                 edit.stage = Stage::Held(vec![said]);
-                let delay = edit.delay;
                 return self.set_delay(id, delay);
             }
             (Stage::Awaited, Some(status)) => {
