@@ -144,7 +144,8 @@ pub(super) async fn guard(State(state): State<Arc<AdminState>>, request: Request
 fn check_browser(access: &Access, uri: &Uri, headers: &HeaderMap, bound: Option<SocketAddr>) -> Result<(), Refusal> {
     let named = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = named.or_else(|| uri.authority().map(Authority::as_str)).unwrap_or_default();
-    if !access.allows_host(host, bound) {
+    let is_one = headers.get_all(HOST).iter().count() <= 1;
+    if !is_one || !access.allows_host(host, bound) {
         return Err(Refusal::HostNotAllowed(host.chars().take(256).collect()));
     }
     let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());

@@ -23,7 +23,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// The host has no cgroup v2 hierarchy mounted.
-    #[error("no cgroup2 file system is mounted here; mount it: `mount -t cgroup2 none /sys/fs/cgroup`")]
+    #[error(
+        "no cgroup2 file system is mounted here; mount it where no other is: `mount -t cgroup2 none /sys/fs/cgroup/unified`"
+    )]
     NotMounted,
     /// A process is outside the part of the hierarchy that is mounted here.
     #[error(

@@ -61,9 +61,10 @@ async fn a_foreign_host_or_origin_is_refused_on_every_route_even_with_the_token(
     let others = [("GET", "/"), ("POST", "/login"), ("GET", "/docs/"), ("GET", "/api/openapi.json")];
     let routes = routes().into_iter().chain(others.map(|(method, path)| (method.into(), path.into())));
     for (method, path) in routes {
-        let foreign: [(&str, &[(&str, &str)]); 6] = [
+        let foreign: [(&str, &[(&str, &str)]); 7] = [
             ("host_not_allowed", &[("host", "evil.example:8480"), token]),
             ("host_not_allowed", &[("host", "192.0.2.7:8480"), token]),
+            ("host_not_allowed", &[HOST, ("host", "evil.example"), token]),
             ("cross_origin", &[HOST, token, ("origin", "http://evil.example")]),
             ("cross_origin", &[HOST, token, ("origin", "http://localhost:3000")]),
             ("cross_origin", &[HOST, token, ("origin", "null")]),
