@@ -161,18 +161,28 @@ impl UnitName {
     }
 }
 
-/// A container's name or id: a letter or digit, then these, dots, hyphens and underscores, which is what the runtimes allow.
+/// Names that one of a pod's containers is told by: `NAMESPACE/POD/CONTAINER`.
+const NAMES_IN_POD: usize = 3;
+
+/// A container's name or id: a letter or digit, then these, dots, hyphens and underscores, which is what the runtimes allow; or three
+/// such names with slashes between them, for one of a pod's.
 ///
 /// # Errors
 /// What to write instead.
 pub fn container_name(name: &str) -> Result<String, String> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric();
-    let is_name = name.bytes().next().is_some_and(is_plain)
-        && name.bytes().all(|byte| is_plain(byte) || matches!(byte, b'_' | b'.' | b'-'));
-    if is_name {
+    let names = name.split('/').count();
+    if matches!(names, 1 | NAMES_IN_POD) && name.split('/').all(is_container_name) {
         return Ok(name.to_owned());
     }
-    Err("write a container's name or id, such as \"shop\": letters and digits, and behind the first one also `_`, `.` and `-`".into())
+    Err("write a container's name or id, such as \"shop\": letters and digits, and behind the first one also `_`, `.` and `-`; or one of \
+         a pod's as NAMESPACE/POD/CONTAINER"
+        .into())
+}
+
+fn is_container_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric();
+    name.bytes().next().is_some_and(is_plain)
+        && name.bytes().all(|byte| is_plain(byte) || matches!(byte, b'_' | b'.' | b'-'))
 }
 
 /// A label that containers have: a key, and the value it must have if one is given.
@@ -240,10 +250,28 @@ mod tests {
 
     #[test]
     fn a_container_is_named_as_runtimes_name_them() {
-        for name in ["shop", "5e3a", "a", "shop_1.web-2", &"3f".repeat(32)] {
+        for name in
+            ["shop", "5e3a", "a", "shop_1.web-2", &"3f".repeat(32), "default/web-7d9f/app", "kube-system/a.b/c_1"]
+        {
             assert_eq!(container_name(name).as_deref(), Ok(name));
         }
-        for name in ["", "/shop", "my shop", "-shop", "_shop", "shop\n", "sh\u{1b}op", "shöp", "a=b"] {
+        for name in [
+            "",
+            "/shop",
+            "my shop",
+            "-shop",
+            "_shop",
+            "shop\n",
+            "sh\u{1b}op",
+            "shöp",
+            "a=b",
+            "default/web",
+            "a/b/c/d",
+            "a//c",
+            "a/b/",
+            "/b/c",
+            "a/-b/c",
+        ] {
             assert!(container_name(name).is_err_and(|text| text.contains("such as \"shop\"")), "{name:?}");
         }
     }
