@@ -145,7 +145,13 @@ impl UnitName {
         if name.contains(['*', '?', '[']) {
             return Err(format!("`{name}` is a pattern; write one unit, or the slice that holds them all"));
         }
-        if KINDS.iter().any(|kind| name.ends_with(kind)) {
+        if !name.bytes().all(is_in_unit_names) {
+            return Err("a unit's name has ASCII letters and digits, and `:`, `-`, `_`, `.`, `\\` and `@`: write it as `systemctl` lists it, \
+                 such as \"shop.service\"; `systemd-escape` tells how others are written"
+                .into());
+        }
+        if let Some(kind) = KINDS.iter().find(|kind| name.ends_with(*kind)) {
+            check_prefix(name.strip_suffix(kind).unwrap_or(name), kind)?;
             return Ok(Self(name.to_owned()));
         }
         if [".timer", ".target", ".path", ".device", ".automount"].iter().any(|kind| name.ends_with(kind)) {
@@ -159,6 +165,44 @@ impl UnitName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// What systemd's `VALID_CHARS_WITH_AT` has.
+fn is_in_unit_names(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'-' | b'_' | b'.' | b'\\' | b'@')
+}
+
+/// Refuses what stands before a unit's kind in no unit's name, and the root slice.
+fn check_prefix(prefix: &str, kind: &str) -> Result<(), String> {
+    let name = format!("{prefix}{kind}");
+    if prefix.is_empty() || prefix.starts_with('@') {
+        return Err(format!("`{name}` has no name before its kind: write it whole, such as \"shop{kind}\""));
+    }
+    if kind == ".slice" {
+        return check_slice(prefix, &name);
+    }
+    match prefix.split_once('@') {
+        Some((template, "")) => Err(format!(
+            "`{name}` is a template, which has no processes; write one of its units, such as \"{template}@1{kind}\", or the slice that \
+             holds them all"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Slices are neither templates nor of one, and hyphens in their names stand between those around them (systemd.slice(5)).
+fn check_slice(prefix: &str, name: &str) -> Result<(), String> {
+    if prefix == "-" {
+        return Err(format!(
+            "`{name}` is the root of all units, and has the agent in it; write one below it, such as \"system.slice\""
+        ));
+    }
+    if prefix.contains('@') || prefix.split('-').any(str::is_empty) {
+        return Err(format!(
+            "`{name}` cannot be a slice: it has no `@`, and hyphens only between names, such as \"shop-web.slice\" in \"shop.slice\""
+        ));
+    }
+    Ok(())
 }
 
 /// Names that one of a pod's containers is told by: `NAMESPACE/POD/CONTAINER`.
@@ -232,6 +276,16 @@ mod tests {
         assert_eq!(parsed("shop.v2").as_deref(), Ok("shop.v2.service"));
         assert_eq!(parsed("worker@3.service").as_deref(), Ok("worker@3.service"));
         assert_eq!(parsed("shop.slice").as_deref(), Ok("shop.slice"));
+        assert_eq!(parsed("FOO.Service").as_deref(), Ok("FOO.Service.service"), "a kind is in small letters");
+        for name in [
+            r"system-worker\x2da.slice",
+            r"dev-disk-by\x2duuid-a.swap",
+            "user@1000.service",
+            "a@b@c:1.socket",
+            "-.mount",
+        ] {
+            assert_eq!(parsed(name).as_deref(), Ok(name));
+        }
         let longest = "u".repeat(LONGEST_UNIT - ".service".len());
         assert!(parsed(&longest).is_ok());
         for (name, says) in [
@@ -243,6 +297,20 @@ mod tests {
             ("shop\t.service", "no blanks"),
             ("shop\u{1b}[2J", "control characters"),
             (&format!("{longest}u"), "at most 255 bytes"),
+            ("foo#.service", "`systemctl` lists it"),
+            ("foo$", "`systemctl` lists it"),
+            ("shöp", "`systemd-escape`"),
+            (".service", "\"shop.service\""),
+            (".scope", "\"shop.scope\""),
+            ("@.service", "\"shop.service\""),
+            ("@1", "\"shop.service\""),
+            ("foo@.service", "\"foo@1.service\""),
+            ("foo@", "\"foo@1.service\""),
+            ("-.slice", "\"system.slice\""),
+            ("-shop.slice", "cannot be a slice"),
+            ("shop-.slice", "cannot be a slice"),
+            ("a--b.slice", "cannot be a slice"),
+            ("a@1.slice", "cannot be a slice"),
         ] {
             assert!(parsed(name).is_err_and(|text| text.contains(says)), "{name:?}");
         }
