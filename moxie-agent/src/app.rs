@@ -23,8 +23,9 @@ use crate::handover::WireError;
 use crate::journal::Journal;
 use crate::paths::StateDir;
 use crate::rulebook::RuleBook;
-use crate::scope::Scopes;
+use crate::scope::cgroup::Hierarchy;
 use crate::scope::watch::Watch;
+use crate::scope::{Scopes, process};
 use crate::store::StoreError;
 use crate::tls::authority::AuthorityError;
 use crate::tls::originate::RootsError;
@@ -147,6 +148,10 @@ impl App {
     /// # Errors
     /// What could not be built.
     pub async fn start(options: Options) -> Result<Self, AppError> {
+        if options.admin == AdminDoors::Open {
+            // Before this agent is in one of the cgroups that it removes, or makes one.
+            sweep_trees().await;
+        }
         let (divert, on_path) = open(&options.config).await?;
         let mut app = Self::start_on(divert, options).await?;
         app.on_path = on_path;
@@ -239,6 +244,17 @@ impl App {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// Moves back the process trees of agents that have died.
+async fn sweep_trees() {
+    let swept = spawn_blocking(|| {
+        // Without a hierarchy there are none.
+        if let Ok(hierarchy) = Hierarchy::find() {
+            process::sweep(hierarchy.root());
+        }
+    });
+    swept.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
 }
 
 /// The way that the configuration asks for, and in words why not another.

@@ -82,21 +82,53 @@ fn at_work<'lab>(lab: &'lab Lab, before: &Traces) -> Result<Agent<'lab>> {
 fn a_scope_by_pid_is_undone_when_it_is_removed() -> Result<()> {
     let lab = Lab::new()?;
     let before = Traces::now(&lab)?;
-    let mut sleeper = lab.command("sleep", Place::Outside)?;
-    sleeper.arg("1000");
-    let sleeper = Running::start(sleeper)?;
-    let pid = sleeper.id();
-    let home = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let sleeper = sleeper(&lab)?;
+    let home = home_of(&sleeper)?;
     let agent = lab.agent()?;
-    let reply = agent.rest().post("/api/v1/scopes", &json!({"pid": pid}))?;
-    ensure!(reply.status == 201, "{reply:?}");
-    assert_ne!(fs::read_to_string(format!("/proc/{pid}/cgroup"))?, home, "it is in a cgroup of its own");
-    let id = reply.json()?["id"].as_str().context("no id")?.to_owned();
+    let id = opt_in(&agent, &sleeper)?;
+    assert_ne!(home_of(&sleeper)?, home, "it is in a cgroup of its own");
     assert_eq!(agent.rest().call("DELETE", &format!("/api/v1/scopes/{id}"), &[], None)?.status, 204);
-    assert_eq!(fs::read_to_string(format!("/proc/{pid}/cgroup"))?, home, "it is back where it was");
+    assert_eq!(home_of(&sleeper)?, home, "it is back where it was");
     drop(sleeper);
     agent.stop()?;
     before.compare(&lab)
+}
+
+#[test]
+fn a_scope_by_pid_of_a_killed_agent_is_undone_by_the_next_one() -> Result<()> {
+    let lab = Lab::new()?;
+    let before = Traces::now(&lab)?;
+    let [stays, ends] = [sleeper(&lab)?, sleeper(&lab)?];
+    let home = home_of(&stays)?;
+    let agent = lab.agent()?;
+    for sleeper in [&stays, &ends] {
+        opt_in(&agent, sleeper)?;
+    }
+    agent.kill()?;
+    assert_ne!(home_of(&stays)?, home, "nobody was there to move it back");
+    drop(ends);
+    let next = lab.agent()?;
+    assert_eq!(home_of(&stays)?, home, "it is back where it was");
+    drop(stays);
+    next.stop()?;
+    before.compare(&lab)
+}
+
+fn sleeper(lab: &Lab) -> Result<Running> {
+    let mut sleeper = lab.command("sleep", Place::Outside)?;
+    sleeper.arg("1000");
+    Running::start(sleeper)
+}
+
+fn home_of(process: &Running) -> Result<String> {
+    Ok(fs::read_to_string(format!("/proc/{}/cgroup", process.id()))?)
+}
+
+/// The scope's id.
+fn opt_in(agent: &Agent<'_>, process: &Running) -> Result<String> {
+    let reply = agent.rest().post("/api/v1/scopes", &json!({"pid": process.id()}))?;
+    ensure!(reply.status == 201, "{reply:?}");
+    Ok(reply.json()?["id"].as_str().context("no id")?.to_owned())
 }
 
 #[test]

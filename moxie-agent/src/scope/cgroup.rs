@@ -308,12 +308,21 @@ pub fn dissolve(path: &Path, heir: &Path) {
 /// Removes the empty cgroups directly below `parent` that dead processes have left: those named `prefix` and a process id.
 pub(crate) fn sweep(parent: &Path, prefix: &str) {
     for path in children(parent) {
-        let name = path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_prefix(prefix));
-        if name.and_then(|pid| pid.parse().ok()).is_some_and(is_dead) {
+        if process_in_name(&path, prefix).is_some_and(is_dead) {
             // Fails while anything is in it, which is as it should be.
             let _ = fs::remove_dir(&path);
         }
     }
+}
+
+/// Whether it is an agent's own, or one of `moxie run`, and that process has not ended.
+pub(super) fn is_lived_in(path: &Path) -> bool {
+    run::PREFIXES.iter().any(|prefix| process_in_name(path, prefix).is_some_and(|pid| !is_dead(pid)))
+}
+
+/// The process id that a cgroup is named after, behind `prefix`.
+pub(super) fn process_in_name(path: &Path, prefix: &str) -> Option<u32> {
+    path.file_name().and_then(OsStr::to_str)?.strip_prefix(prefix)?.parse().ok()
 }
 
 /// Whether a process has ended, even if nobody has waited for it yet: after the name, its state is `Z` (proc_pid_stat(5)).

@@ -1,5 +1,7 @@
 //! A process tree moved into a cgroup of its own, so that it can be opted in without what is around it.
 
+mod left;
+
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{self, CgroupError, Hierarchy};
+use left::Hold;
+pub use left::sweep;
 
 /// Names of cgroups made for process trees: this, and the root process's id.
 const PREFIX: &str = "moxie-pid-";
@@ -58,6 +62,7 @@ pub struct ProcessTree {
     moved: Moved,
     /// Another agent looks after it now.
     is_released: AtomicBool,
+    _hold: Option<Hold>,
 }
 
 /// What was done to a process tree, and is to be undone.
@@ -91,10 +96,12 @@ impl ProcessTree {
         }
         let path = parent.join(format!("{PREFIX}{pid}"));
         cgroup::make(&path)?;
+        let hold = Hold::of(&path);
         // From here on a failure undoes what was done, by dropping this.
         let moved = Moved { path, parent, before: HashMap::new() };
-        let mut isolated = Self { moved, is_released: AtomicBool::new(false) };
+        let mut isolated = Self { moved, is_released: AtomicBool::new(false), _hold: hold };
         isolated.gather(pid, &hierarchy)?;
+        isolated.moved.note();
         Ok(isolated)
     }
 
@@ -113,7 +120,8 @@ impl ProcessTree {
     /// A tree that another agent has isolated, and looks after until [`ProcessTree::keep`].
     #[must_use]
     pub fn receive(moved: Moved) -> Self {
-        Self { moved, is_released: AtomicBool::new(true) }
+        let hold = Hold::of(&moved.path);
+        Self { moved, is_released: AtomicBool::new(true), _hold: hold }
     }
 
     /// Another agent looks after it from now on: dropping this undoes nothing.
@@ -157,15 +165,20 @@ impl ProcessTree {
 
 impl Drop for ProcessTree {
     fn drop(&mut self) {
-        if self.is_released.load(Ordering::Acquire) {
-            return;
+        if !self.is_released.load(Ordering::Acquire) {
+            self.moved.undo();
         }
-        for pid in cgroup::processes(self.path()).unwrap_or_default() {
-            let Some(before) = self.moved.before.get(&pid) else { continue };
+    }
+}
+
+impl Moved {
+    fn undo(&self) {
+        for pid in cgroup::processes(&self.path).unwrap_or_default() {
+            let Some(before) = self.before.get(&pid) else { continue };
             // What cannot go back (its cgroup may be gone) goes to the parent below.
             let _ = cgroup::move_process(pid, before);
         }
-        cgroup::dissolve(&self.moved.path, &self.moved.parent);
+        cgroup::dissolve(&self.path, &self.parent);
     }
 }
 

@@ -12,6 +12,8 @@ use super::{CgroupError, Hierarchy, dissolve, make, sweep};
 const PREFIX: &str = "moxie-run-";
 /// Agents that live inside `moxie run` are in a cgroup of this name, below the one they were started in.
 const AGENT_PREFIX: &str = "moxie-agent-";
+/// Names of cgroups that are given up once the process in the name has ended.
+pub(super) const PREFIXES: [&str; 2] = [PREFIX, AGENT_PREFIX];
 
 /// A new cgroup beside the caller; dropping it moves what is still in it to the parent, and removes it.
 #[derive(Debug)]

@@ -23,6 +23,19 @@ pub(in crate::scope) fn paper_scopes() -> Arc<Scopes> {
 /// One test at a time has the cgroup that is named after this process.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// A cgroup for one test; `None`, and the reason printed, where cgroups cannot be made; that fails with `CI=true`.
+pub(in crate::scope) fn own_cgroup() -> Option<(MutexGuard<'static, ()>, RunCgroup)> {
+    let alone = lock(&ALONE);
+    match RunCgroup::create() {
+        Ok(cgroup) => Some((alone, cgroup)),
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "cannot run, and CI=true: {error}");
+            eprintln!("cannot run: {error}");
+            None
+        }
+    }
+}
+
 struct Bench {
     scopes: Arc<Scopes>,
     paper: Arc<Paper>,
@@ -31,21 +44,12 @@ struct Bench {
 }
 
 impl Bench {
-    /// `None`, and the reason printed, where cgroups cannot be made; that fails with `CI=true`.
     fn new() -> Option<Self> {
         Self::with(Paper::default(), Defaults::default())
     }
 
     fn with(paper: Paper, defaults: Defaults) -> Option<Self> {
-        let alone = lock(&ALONE);
-        let cgroup = match RunCgroup::create() {
-            Ok(cgroup) => cgroup,
-            Err(error) => {
-                assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "cannot run, and CI=true: {error}");
-                eprintln!("cannot run: {error}");
-                return None;
-            }
-        };
+        let (alone, cgroup) = own_cgroup()?;
         let paper = Arc::new(paper);
         let scopes = Arc::new(Scopes::with(Arc::clone(&paper) as _, defaults));
         Some(Self { scopes, paper, cgroup, _alone: alone })
