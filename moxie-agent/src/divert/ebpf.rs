@@ -17,6 +17,7 @@ mod origins;
 mod place;
 mod refusals;
 pub mod release;
+pub mod rivals;
 mod routes;
 mod sets;
 mod shares;
@@ -234,7 +235,19 @@ impl Divert for Ebpf {
         // Of what may have been said of it before nothing counts.
         shares.set(cgroup_id, Share::All, 0)?;
         let (hinted, programs, hints) = (Mutex::default(), Arc::clone(&self.programs), self.hints.clone());
-        Ok(Box::new(Attached { _links: links, hinted, programs, hints, cgroup, place, cgroup_id, refusals, shares }))
+        let root = self.hierarchy.root().to_owned();
+        Ok(Box::new(Attached {
+            _links: links,
+            hinted,
+            programs,
+            hints,
+            cgroup,
+            root,
+            place,
+            cgroup_id,
+            refusals,
+            shares,
+        }))
     }
 
     async fn origin(&self, accepted: &TcpStream, namespace: &Arc<Namespace>) -> Result<Option<Origin>, DivertError> {

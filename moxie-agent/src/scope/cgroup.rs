@@ -332,7 +332,7 @@ fn is_dead(pid: u32) -> bool {
 }
 
 /// The directories in a directory.
-pub(super) fn children(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn children(path: &Path) -> Vec<PathBuf> {
     entries(path).map(|(path, _)| path).collect()
 }
 

@@ -1,9 +1,10 @@
-//! Somebody else's program is on the service's cgroup first: calls are diverted beside it, or go direct and the scope says why.
+//! Somebody else's program is on the service's cgroup first, or another agent: calls are diverted beside it, or not by this agent, and
+//! the scope says why.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use moxie_tests::lab::Place;
+use moxie_tests::lab::{Place, process};
 use moxie_tests::programs::PYTHON;
 use moxie_tests::{Agent, Lab, Session, bounds, wait};
 use serde_json::{Value, json};
@@ -88,5 +89,49 @@ fn one_that_wants_the_cgroup_to_itself_costs_nothing_and_is_told_of() -> Result<
         ensure!(report.failures.is_empty(), "{hook}, {how}: {:?}", report.failures);
         ensure!(agent.stop()?.success());
     }
+    Ok(())
+}
+
+/// What the scope of the lab's clients says keeps connections of its match away.
+fn obstacles(lab: &Lab, agent: &Agent<'_>) -> Result<String> {
+    let scopes = agent.list("/api/v1/scopes")?;
+    let scope = scopes.into_iter().find(|scope| scope["cgroup"] == json!(lab.cgroup(Place::Inside)));
+    Ok(scope.context("no scope")?["matches"][0]["obstacles"].to_string())
+}
+
+/// What a command prints to one that asks this agent.
+fn moxie(agent: &Agent<'_>, command: &str) -> Result<String> {
+    let mut moxie = agent.moxie()?;
+    moxie.arg(command);
+    Ok(process::run(moxie)?.stdout)
+}
+
+#[test]
+fn another_agent_that_was_there_first_is_told_of_while_it_diverts() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut first = lab.agent()?;
+    first.opt_in()?;
+    let inside = lab.cgroup(Place::Inside);
+    let contested = format!("diverts {}", inside.display());
+    ensure!(!moxie(&first, "doctor")?.contains(&contested), "one agent");
+    let second = lab.agent_beside()?;
+    second.opt_in()?;
+    let told = obstacles(&lab, &second)?;
+    ensure!(told.contains(&format!("another agent of Moxie's (process {})", first.pid())), "{told}");
+    assert_eq!(obstacles(&lab, &first)?, "[]");
+    let told = moxie(&first, "doctor")?;
+    ensure!(told.contains(&contested), "{told}");
+
+    moxie(&first, "off")?;
+    assert_eq!(obstacles(&lab, &second)?, "[]", "it diverts nothing");
+    moxie(&first, "on")?;
+    // What has handed over is still on the cgroup for a while, and no agent any more.
+    first.upgrade()?;
+    assert_eq!(obstacles(&lab, &second)?, "[]", "it is the first one now");
+    let told = obstacles(&lab, &first)?;
+    ensure!(told.matches("another agent").count() == 1 && told.contains(&second.pid().to_string()), "{told}");
+    ensure!(second.stop()?.success());
+    assert_eq!(obstacles(&lab, &first)?, "[]");
+    ensure!(first.stop()?.success());
     Ok(())
 }

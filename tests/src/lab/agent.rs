@@ -18,6 +18,9 @@ use crate::{bounds, wait};
 /// Where the lab's agents offer the admin API over TCP, inside the clients' namespace.
 pub const ADMIN: &str = "127.0.0.1:8480";
 
+/// The same for the second of two agents.
+const ADMIN_BESIDE: &str = "127.0.0.1:8490";
+
 /// What agents have unless they are told otherwise.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -82,15 +85,29 @@ impl Lab {
         self.agent_by(self.moxie()?, &self.state_directory()?, settings)
     }
 
+    /// Like [`Lab::agent`], beside an agent that there is, with everything of its own.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub fn agent_beside(&self) -> Result<Agent<'_>> {
+        let state = self.files().join("beside");
+        fs::create_dir_all(&state)?;
+        self.start(self.moxie()?, ADMIN_BESIDE, &state, "")
+    }
+
     /// Like [`Lab::agent_in`], with `command` to become the agent once it is given its arguments.
     ///
     /// # Errors
     /// It does not get ready.
-    pub fn agent_by(&self, mut command: Command, state: &Path, settings: &str) -> Result<Agent<'_>> {
+    pub fn agent_by(&self, command: Command, state: &Path, settings: &str) -> Result<Agent<'_>> {
+        self.start(command, ADMIN, state, settings)
+    }
+
+    fn start(&self, mut command: Command, admin: &str, state: &Path, settings: &str) -> Result<Agent<'_>> {
         let log = self.files().join("agent.log");
         let output = File::options().create(true).append(true).open(&log)?;
         command
-            .args(["agent", "--admin", ADMIN, "--config"])
+            .args(["agent", "--admin", admin, "--config"])
             .arg(self.configuration(settings)?)
             .arg("--state-dir")
             .arg(state)

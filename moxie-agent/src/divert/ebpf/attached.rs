@@ -11,6 +11,7 @@ use super::links::{Links, Programs};
 use super::lock;
 use super::place::Place;
 use super::refusals::Refusals;
+use super::rivals::{self, Agent};
 use super::shares::Shares;
 use crate::chain::Chain;
 use crate::divert::{Attachment, DivertError, Known, Share};
@@ -27,6 +28,8 @@ pub(super) struct Attached {
     pub(super) programs: Arc<Programs>,
     pub(super) hints: Result<Arc<Hints>, String>,
     pub(super) cgroup: PathBuf,
+    /// Of all cgroups.
+    pub(super) root: PathBuf,
     pub(super) place: Arc<Place>,
     pub(super) cgroup_id: u64,
     pub(super) refusals: Arc<Refusals>,
@@ -65,6 +68,14 @@ impl Hinted {
     }
 }
 
+/// What another agent means for this one, for people.
+fn outrun(other: &Agent) -> String {
+    format!(
+        "another agent of Moxie's ({other}) is on it before this one, and what that one diverts does not come here: remove its scope, \
+         or stop that agent"
+    )
+}
+
 impl Attachment for Attached {
     fn refresh(&self) {
         self.place.look();
@@ -91,7 +102,9 @@ impl Attachment for Attached {
     }
 
     fn obstacles(&self) -> Vec<String> {
-        self.place.obstacles()
+        let own = self.programs.connecting();
+        let before = own.map(|own| rivals::before(&self.cgroup, own, &self.root)).unwrap_or_default();
+        self.place.obstacles().into_iter().chain(before.iter().map(outrun)).collect()
     }
 
     fn quic_refused(&self) -> u64 {

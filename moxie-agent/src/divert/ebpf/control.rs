@@ -115,6 +115,11 @@ impl fmt::Debug for Controls {
     }
 }
 
+/// Whether an agent that says so diverts, as the kernel half looks at it.
+pub(super) fn diverts(control: &Control) -> bool {
+    control.enabled != 0 && monotonic_ns().saturating_sub(control.last_beat_ns) <= control.max_age_ns
+}
+
 /// How many handshakes are let begin where there is room for `size`: the rest is for those that begin at the same moment, or were
 /// forgotten and go on after all.
 fn room(size: u32) -> u64 {

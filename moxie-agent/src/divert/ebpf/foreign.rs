@@ -13,7 +13,13 @@ const ALLOW_OVERRIDE: u32 = 1;
 const ALLOW_MULTI: u32 = 2;
 /// The hooks that Moxie attaches to, and their numbers (`enum bpf_attach_type`).
 const HOOKS: [(&str, u32); 5] =
-    [("sock_ops", 3), ("connect4", 10), ("connect6", 11), ("getpeername4", 29), ("getpeername6", 30)];
+    [("sock_ops", 3), ("connect4", CONNECT4), ("connect6", 11), ("getpeername4", 29), ("getpeername6", 30)];
+/// The hook at which connections over IPv4 are diverted.
+const CONNECT4: u32 = 10;
+/// `BPF_F_QUERY_EFFECTIVE`: also programs of the cgroups above, in the order in which the kernel runs all.
+const EFFECTIVE: u32 = 1;
+/// Most programs of a cgroup and those above that are told: the kernel has at most 64 of each.
+const MAX_PROGRAMS: usize = 256;
 /// Most cgroups that are looked at.
 const MAX_CGROUPS: usize = 10_000;
 
@@ -73,17 +79,33 @@ pub fn keepers(root: &Path) -> io::Result<Vec<Keeper>> {
     Ok(keepers)
 }
 
-/// With which flags programs are attached there; `None`: there are none.
+/// With which flags programs are attached there; `None`: there are none, as where this kernel does not know the hook.
 fn attached(cgroup: &File, attach_type: u32) -> io::Result<Option<u32>> {
+    let answer = query(cgroup, Query { attach_type, ..Query::default() }, &mut [])?;
+    Ok(answer.filter(|answer| answer.count > 0).map(|answer| answer.attach_flags))
+}
+
+/// The programs that the kernel asks about connections of a cgroup over IPv4, by their ids and in its order.
+pub(super) fn connecting(cgroup: &File) -> io::Result<Vec<u32>> {
+    let mut programs = vec![0; MAX_PROGRAMS];
+    let asked = Query { attach_type: CONNECT4, query_flags: EFFECTIVE, ..Query::default() };
+    let count = query(cgroup, asked, &mut programs)?.map_or(0, |answer| answer.count);
+    programs.truncate(usize::try_from(count).unwrap_or(MAX_PROGRAMS));
+    Ok(programs)
+}
+
+/// Asks about a cgroup; ids are written into `programs`. `None`: this kernel does not know the hook.
+fn query(cgroup: &File, asked: Query, programs: &mut [u32]) -> io::Result<Option<Query>> {
     let target = u32::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
-    let mut query = Query { target, attach_type, ..Query::default() };
-    // SAFETY: the kernel reads and writes no more than the size that it is told, which is that of `query`; `programs` is null, so it
-    // writes no ids anywhere.
+    let count = u32::try_from(programs.len()).map_err(io::Error::other)?;
+    let place = if programs.is_empty() { 0 } else { programs.as_mut_ptr().expose_provenance() as u64 };
+    let mut query = Query { target, programs: place, count, ..asked };
+    // SAFETY: the kernel reads and writes no more of `query` than the size that it is told, which is its own, and no more than
+    // `count` ids at `programs`, which has room for as many; at null it writes none.
     let done = unsafe { libc::syscall(libc::SYS_bpf, QUERY, &raw mut query, size_of::<Query>()) };
     if done < 0 {
         let error = io::Error::last_os_error();
-        // A hook that this kernel does not know has no programs.
         return if error.raw_os_error() == Some(libc::EINVAL) { Ok(None) } else { Err(error) };
     }
-    Ok((query.count > 0).then_some(query.attach_flags))
+    Ok(Some(query))
 }

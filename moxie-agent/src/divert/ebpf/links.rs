@@ -60,6 +60,12 @@ impl Programs {
         cgroup_skb(object, names::ANSWER)?.load().map_err(|error| load::refused(names::ANSWER, error))
     }
 
+    /// The kernel's id of the program that diverts connections over IPv4.
+    pub(super) fn connecting(&self) -> Option<u32> {
+        let object = &mut lock(&self.inner).object;
+        Some(sock_addr(object, names::CONNECT4).ok()?.info().ok()?.id())
+    }
+
     /// Has the DNS answers of a cgroup copied.
     pub(super) fn attach_answering(&self, cgroup: &Path) -> Result<CgroupSkbLink, DivertError> {
         let target = Target::open(cgroup)?;
