@@ -5,6 +5,7 @@ mod ca;
 pub mod client;
 mod completions;
 mod cover;
+mod destination;
 mod divert;
 mod doctor;
 mod env;

@@ -78,8 +78,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
     settings::warn_of_unknown_variables(context);
     let rules = arguments.read_rules()?;
     let config = own::configuration(&arguments, context)?;
-    let place = Place::find(config.divert.via).map_err(before_cmd)?;
+    // Before anything is made that would be left behind: a fifo may wait for its reader, and an interrupt ends that.
     let report = arguments.report.as_deref().map(Report::reserve).transpose().map_err(before_cmd)?;
+    let place = Place::find(config.divert.via).map_err(before_cmd)?;
     let descriptors = descriptors::limit();
 
     let host = host::open(&arguments, config, &rules, &place, context).await.map_err(before_cmd)?;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::record::{self, Moment, Record};
 use super::status::{Item, State};
 use super::{env, users};
+use crate::cli::destination::followed;
 use crate::cli::exit::Failure;
 use crate::cli::output::print;
 use crate::tls::trust::{self, Place, Trust, View};
@@ -22,6 +23,7 @@ const KIND: &str = "moxie.dev/ca";
 const DEVICE: &str = "moxie.dev/ca=all";
 
 pub(super) fn install(file: &Path, authority: &str, trust: &Path) -> Result<(), Failure> {
+    let file = &followed(file);
     if file.exists() && !is_ours(file) {
         return Err(Failure::failed(format!("{} is there and not Moxie's: it stays", file.display()))
             .next("another name: moxie ca install --cdi FILE"));
@@ -43,7 +45,9 @@ pub(super) fn install(file: &Path, authority: &str, trust: &Path) -> Result<(), 
 
 pub(super) fn uninstall(file: Option<&Path>, trust: &Path) -> Result<(), Failure> {
     let all = match file {
-        Some(file) => vec![std::path::absolute(file).map_err(|error| Failure::because("no such path", &error))?],
+        Some(file) => {
+            vec![std::path::absolute(followed(file)).map_err(|error| Failure::because("no such path", &error))?]
+        }
         None => known(trust),
     };
     let mut removed = 0;
@@ -91,7 +95,9 @@ fn record_file(trust: &Path) -> PathBuf {
 }
 
 fn is_ours(file: &Path) -> bool {
-    let content = std::fs::read(file).ok().and_then(|content| serde_json::from_slice::<Value>(&content).ok());
+    // Reading what is no regular file may take for ever.
+    let content = file.is_file().then(|| std::fs::read(file).ok()).flatten();
+    let content = content.and_then(|content| serde_json::from_slice::<Value>(&content).ok());
     content.is_some_and(|content| content["kind"] == KIND)
 }
 
@@ -127,8 +133,30 @@ fn item(file: &Path, authority: &str, trust: &Path) -> Item {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
     use crate::tls::authority::Authority;
+
+    #[test]
+    fn a_symbolic_link_stays_and_what_is_no_specification_of_ours_too() {
+        let authority = Authority::ephemeral().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let (trust, file, link) = (root.path().join("trust"), root.path().join("moxie.json"), root.path().join("link"));
+        symlink("moxie.json", &link).unwrap();
+        for _ in 0..2 {
+            install(&link, authority.pem(), &trust).unwrap();
+            assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink() && is_ours(&file));
+        }
+        uninstall(Some(&link), &trust).unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink() && !file.exists());
+
+        let fifo = root.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(install(&fifo, authority.pem(), &trust).is_err());
+        uninstall(Some(&fifo), &trust).unwrap();
+        assert!(fifo.exists());
+    }
 
     #[test]
     fn what_was_handed_out_outlives_what_is_uninstalled() {

@@ -1,48 +1,33 @@
-//! The report of a run: `{"exit_code", "exchanges", "connections"}`, oldest first, there as a whole or not at all.
+//! The report of a run: `{"exit_code", "exchanges", "connections"}`, oldest first.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::account::Account;
+use crate::cli::destination::Destination;
 use crate::cli::exit::Failure;
 
 /// A report that is going to be written.
 pub(super) struct Report {
     path: PathBuf,
-    /// Beside the report, so that a rename puts it in place; removed if that does not happen.
-    draft: PathBuf,
-    file: File,
+    file: Destination,
 }
 
 impl Report {
-    /// Opens the draft, so that a report that cannot be written is known before CMD runs.
+    /// Opens it, so that a report that cannot be written is known before CMD runs.
     pub(super) fn reserve(path: &Path) -> Result<Self, Failure> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}", crate::journal::record_id()));
-        let draft = path.with_file_name(name);
-        let file = File::create_new(&draft).map_err(|error| refused(path, &error))?;
-        Ok(Self { path: path.to_path_buf(), draft, file })
+        let file = Destination::open(path).map_err(|error| refused(path, &error))?;
+        Ok(Self { path: path.to_path_buf(), file })
     }
 
-    pub(super) fn write(mut self, account: &Account, exit_code: u8) -> Result<(), Failure> {
+    pub(super) fn write(self, account: &Account, exit_code: u8) -> Result<(), Failure> {
         let report = json!({
             "exit_code": exit_code,
             "exchanges": account.exchanges,
             "connections": account.connections,
         });
-        let written = self.file.write_all(format!("{report:#}\n").as_bytes());
-        let in_place = written.and_then(|()| std::fs::rename(&self.draft, &self.path));
-        in_place.map_err(|error| refused(&self.path, &error))
-    }
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        // Gone already if the report is in place.
-        let _ = std::fs::remove_file(&self.draft);
+        self.file.write(format!("{report:#}\n").as_bytes()).map_err(|error| refused(&self.path, &error))
     }
 }
 
@@ -73,5 +58,6 @@ mod tests {
     #[test]
     fn a_place_that_cannot_be_written_is_known_before() {
         assert!(Report::reserve(Path::new("/nonexistent/report.json")).is_err());
+        assert!(Report::reserve(tempfile::tempdir().unwrap().path()).is_err());
     }
 }
