@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use moxie_tests::lab::{Run, process};
 use moxie_tests::programs::Program;
-use moxie_tests::{Answer, Difference, Lab, Way, way};
+use moxie_tests::{Answer, Difference, Lab, Way, bounds, wait, way};
 use serde_json::Value;
 
 const HOST: &str = "api.customer.io";
@@ -261,6 +261,37 @@ fn programs_that_read_the_hosts_own_bundle_trust_it_too_and_the_host_is_untouche
     assert_eq!(run.finished.stdout, "429", "{run:?}");
     assert!(std::fs::read(bundle)? == before, "the host's bundle was changed");
     Ok(())
+}
+
+#[test]
+fn what_the_command_leaves_running_keeps_its_roots_and_goes_direct() -> Result<()> {
+    if way::excludes(&[(Way::Proxy, Difference::Dead)])? {
+        return Ok(());
+    }
+    let lab = Lab::new()?;
+    let (temporary, gate, answer) = (lab.files().join("tmp"), lab.files().join("gate"), lab.files().join("answer"));
+    std::fs::create_dir(&temporary)?;
+    let left = || anyhow::Ok(std::fs::read_dir(&temporary)?.count());
+    let later = format!(
+        "while [ ! -e {} ]; do sleep 0.05; done; curl -s {URL} > {answer}.draft; mv {answer}.draft {answer}",
+        gate.display(),
+        answer = answer.display()
+    );
+    let moxie = || {
+        let mut moxie = lab.moxie()?;
+        moxie.env("TMPDIR", &temporary);
+        anyhow::Ok(moxie)
+    };
+    let run = Run::of(moxie()?, &["--rule", RULE], &shell(&[&format!("setsid sh -c '{later}' >&- 2>&- &")]))?;
+    ensure!(run.finished.stderr.contains("that CMD started still run"), "{run:?}");
+    assert_eq!(left()?, 1, "{run:?}");
+    std::fs::write(&gate, "")?;
+    let answer = wait::until("the call after the run", bounds::PROGRAM, || Ok(std::fs::read_to_string(&answer).ok()))?;
+    ensure!(answer.starts_with(&format!(r#"{{"origin":"{HOST}""#)), "{answer:?}");
+    wait::until("a later run that sweeps", bounds::PROGRAM, || {
+        Run::of(moxie()?, &[], &["true".to_owned()])?;
+        Ok((left()? == 0).then_some(()))
+    })
 }
 
 #[test]

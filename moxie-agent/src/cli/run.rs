@@ -2,6 +2,7 @@
 
 mod account;
 mod child;
+mod directory;
 mod host;
 mod own;
 mod place;
@@ -89,9 +90,12 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
     let account = Account::take(&*host, SETTLING).await;
     let door = host.door();
     host.close().await;
-    let status = ended.map_err(before_cmd)?;
+    let (status, trusted) = ended.map_err(before_cmd)?;
 
     account.tell(door);
+    if let Some(trusted) = trusted {
+        trusted.end(place.cgroup());
+    }
     if let Some(report) = report {
         // CMD has run: its exit code stands, whatever becomes of the report.
         report.write(&account, status.code()).unwrap_or_else(|failure| failure.tell());
@@ -99,14 +103,14 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Exit,
     Ok(status)
 }
 
-/// Runs CMD to its end, trusting the authority if it shall.
+/// Runs CMD to its end, trusting the authority if it shall: by files that what it leaves running may go on to need.
 async fn under_rules(
     host: &dyn Host,
     arguments: &Arguments,
     place: &Place,
     descriptors: u64,
     context: &Context,
-) -> Result<Exit, Failure> {
+) -> Result<(Exit, Option<trust::Prepared>), Failure> {
     let trusted = match arguments.trust {
         Trust::Auto => Some(trust::Prepared::new(&host.authority_pem().await?, context)?),
         Trust::None => None,
@@ -125,7 +129,7 @@ async fn under_rules(
         binds: trusted.as_ref().map(trust::Prepared::binds).unwrap_or_default(),
         variables,
     };
-    child::run(&arguments.command, start).await
+    Ok((child::run(&arguments.command, start).await?, trusted))
 }
 
 /// A failure before CMD ran; wrong use and missing permission keep their own codes.
