@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::exit::Failure;
+use super::output::shown;
 use crate::rules::shorthand as short;
 
 /// The rule that a shorthand stands for.
@@ -13,35 +14,64 @@ pub(super) fn shorthand(spec: &str) -> Result<Value, Failure> {
     })
 }
 
-/// The rules that several shorthands stand for; every one that is no rule is told.
-pub(super) fn shorthands(specs: &[String]) -> Result<Vec<Value>, Failure> {
-    let (rules, wrong): (Vec<_>, Vec<_>) = specs.iter().map(|spec| shorthand(spec)).partition(Result::is_ok);
-    let mut wrong = wrong.into_iter().filter_map(Result::err);
-    match wrong.next() {
-        None => Ok(rules.into_iter().flatten().collect()),
-        Some(first) => Err(first.details(wrong.map(|other| other.what().to_owned()))),
+/// What stands where a rule should: the rule, or why it is none.
+pub(super) struct Entry {
+    /// How messages call the place.
+    pub(super) place: String,
+    /// The rule, which may still be wrong.
+    pub(super) rule: Result<Value, String>,
+}
+
+/// What several shorthands say.
+pub(super) fn shorthands(specs: &[String]) -> impl Iterator<Item = Entry> {
+    specs.iter().map(|spec| Entry { place: format!("`{}`", shown(spec)), rule: read(spec) })
+}
+
+/// What a file says, in its order; `name` is what its places begin with.
+pub(super) fn entries(text: &str, name: &str) -> Vec<Entry> {
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if !text.trim_start().starts_with(['{', '[']) {
+        return lines(text, name);
     }
+    let one = |rule| vec![Entry { place: name.to_owned(), rule }];
+    let rules = match serde_json::from_str(text) {
+        Ok(Value::Array(rules)) => rules,
+        Ok(Value::Object(mut fields)) => match fields.remove("rules") {
+            Some(Value::Array(rules)) => rules,
+            Some(_) => return one(Err("`rules` must be a list".to_owned())),
+            None => return one(Ok(Value::Object(fields))),
+        },
+        Ok(other) => return one(Err(format!("{other} is no list of rules"))),
+        Err(error) => return one(Err(format!("is no JSON: {error}"))),
+    };
+    let place = |index: usize| format!("{name}: rule {}", index + 1);
+    rules.into_iter().enumerate().map(|(index, rule)| Entry { place: place(index), rule: Ok(rule) }).collect()
+}
+
+/// One shorthand a line; empty lines and those behind `#` are left out.
+fn lines(text: &str, name: &str) -> Vec<Entry> {
+    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|(index, line)| Entry { place: format!("{name}: line {}", index + 1), rule: read(line) }).collect()
+}
+
+fn read(spec: &str) -> Result<Value, String> {
+    short::parse(spec).map_err(|error| error.to_string())
 }
 
 /// Every rule of a file; `name` is what its errors call it.
 ///
 /// # Errors
-/// What is no rule, and what to write instead.
+/// Everything that is no rule, and what to write instead.
 pub fn parse(text: &str, name: &str) -> Result<Vec<Value>, Failure> {
-    if !text.trim_start().starts_with(['{', '[']) {
-        return lines(text, name);
+    let (mut rules, mut wrong) = (Vec::new(), Vec::new());
+    for Entry { place, rule } in entries(text, name) {
+        match rule {
+            Ok(rule) => rules.push(rule),
+            Err(problem) => wrong.push(format!("{place}: {problem}")),
+        }
     }
-    let json: Value =
-        serde_json::from_str(text).map_err(|error| Failure::usage(format!("{name} is no JSON: {error}")))?;
-    Ok(match json {
-        Value::Array(rules) => rules,
-        Value::Object(mut fields) => match fields.remove("rules") {
-            Some(Value::Array(rules)) => rules,
-            Some(_) => return Err(Failure::usage(format!("{name}: `rules` must be a list"))),
-            None => vec![Value::Object(fields)],
-        },
-        other => return Err(Failure::usage(format!("{name} holds {other}, not rules"))),
-    })
+    if wrong.is_empty() { Ok(rules) } else { Err(Failure::usage(format!("{name} is no list of rules")).details(wrong)) }
 }
 
 /// The one rule of a file.
@@ -50,19 +80,6 @@ pub(super) fn one(text: &str, name: &str) -> Result<Value, Failure> {
         [rule] => Ok(rule.clone()),
         rules => Err(Failure::usage(format!("{name} holds {} rules", rules.len())).next("moxie rule import FILE")),
     }
-}
-
-/// One shorthand a line; empty lines and those behind `#` are left out. Every line that is no rule is told.
-fn lines(text: &str, name: &str) -> Result<Vec<Value>, Failure> {
-    let (mut rules, mut wrong) = (Vec::new(), Vec::new());
-    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    for (index, line) in lines {
-        match short::parse(line) {
-            Ok(rule) => rules.push(rule),
-            Err(error) => wrong.push(format!("line {}: {error}", index + 1)),
-        }
-    }
-    if wrong.is_empty() { Ok(rules) } else { Err(Failure::usage(format!("{name} is no list of rules")).details(wrong)) }
 }
 
 /// `rule`, made to apply to the callers of one scope only.
@@ -98,11 +115,29 @@ mod tests {
     }
 
     #[test]
-    fn every_shorthand_that_is_no_rule_is_told() {
-        let of = |specs: &[&str]| shorthands(&specs.iter().map(|spec| (*spec).to_owned()).collect::<Vec<_>>());
-        assert_eq!(of(&["a/b -> 429", "a/c -> 500"]).unwrap().len(), 2);
-        let told = of(&["first", "a/b -> 429", "second"]).unwrap_err().to_string();
-        assert!(told.contains("`first` is no rule") && told.contains("`second` is no rule"), "{told}");
+    fn each_entry_has_its_place() {
+        let of = |text: &str| {
+            let entries = entries(text, "f").into_iter();
+            entries.map(|entry| (entry.place, entry.rule.is_ok())).collect::<Vec<_>>()
+        };
+        let [third, fifth] = ["f: line 3", "f: line 5"].map(str::to_owned);
+        assert_eq!(of("# two\n\na/b -> 429\n\nb\n"), [(third, true), (fifth, false)]);
+        assert_eq!(of("[{}, 7]"), [("f: rule 1".to_owned(), true), ("f: rule 2".to_owned(), true)]);
+        for (text, is_rule) in [("{}", true), ("{", false), ("{\"rules\": 1}", false)] {
+            assert_eq!(of(text), [("f".to_owned(), is_rule)], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        assert_eq!(parse("\u{feff}a/b -> 429\n", "f").unwrap()[0]["url"], "a/b");
+        assert_eq!(parse("\u{feff}{\"url\": \"a\"}", "f").unwrap(), [json!({"url": "a"})]);
+    }
+
+    #[test]
+    fn everything_that_is_no_rule_is_told() {
+        let told = parse("first\na/b -> 429\nsecond", "f").unwrap_err().to_string();
+        assert!(told.contains("f: line 1: ") && told.contains("f: line 3: "), "{told}");
     }
 
     #[test]

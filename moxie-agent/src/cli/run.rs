@@ -20,8 +20,9 @@ use serde_json::Value;
 
 use super::exit::{Exit, Failure, MOXIE_FAILED};
 use super::output::note;
+use super::rulefile::{self, Entry};
 use super::settings::ConfigFile;
-use super::{Context, rulefile, settings};
+use super::{Context, settings};
 use crate::clock::Clock;
 use crate::descriptors;
 use crate::divert::Via;
@@ -143,15 +144,15 @@ fn before_cmd(failure: Failure) -> Failure {
 impl Arguments {
     /// Every rule of the run, valid; else every problem of every one of them.
     fn read_rules(&self) -> Result<Vec<Value>, Failure> {
-        let mut rules = rulefile::shorthands(&self.rule)?;
+        let mut entries: Vec<Entry> = rulefile::shorthands(&self.rule).collect();
         for file in &self.rules {
             let name = file.display().to_string();
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| Failure::because(format_args!("cannot read {name}"), &error).with_exit(Exit::Usage))?;
-            rules.extend(rulefile::parse(&text, &name)?);
+            match std::fs::read_to_string(file) {
+                Ok(text) => entries.extend(rulefile::entries(&text, &name)),
+                Err(error) => entries.push(Entry { place: name, rule: Err(format!("cannot be read: {error}")) }),
+            }
         }
-        check(&rules)?;
-        Ok(rules)
+        check(entries)
     }
 
     /// Whether only an agent of its own can do what this run asks for.
@@ -160,23 +161,22 @@ impl Arguments {
     }
 }
 
-fn check(rules: &[Value]) -> Result<(), Failure> {
+fn check(entries: Vec<Entry>) -> Result<Vec<Value>, Failure> {
     let now = Clock::system().now();
-    let mut problems = Vec::new();
-    for (index, rule) in rules.iter().enumerate() {
-        match RuleSpec::from_json(rule, now) {
-            Ok(checked) => {
-                for warning in &checked.warnings {
-                    note(&format!("rule {}: {}", index + 1, super::client::line(warning)));
-                }
+    let (mut rules, mut problems) = (Vec::new(), Vec::new());
+    for Entry { place, rule } in entries {
+        let at = |problem| format!("{place}: {}", super::client::line(problem));
+        match rule.map(|rule| (RuleSpec::from_json(&rule, now), rule)) {
+            Ok((Ok(checked), rule)) => {
+                checked.warnings.iter().for_each(|warning| note(&at(warning)));
+                rules.push(rule);
             }
-            Err(found) => {
-                problems.extend(found.iter().map(|one| format!("rule {}: {}", index + 1, super::client::line(one))))
-            }
+            Ok((Err(found), _)) => problems.extend(found.iter().map(at)),
+            Err(problem) => problems.push(format!("{place}: {problem}")),
         }
     }
     if problems.is_empty() {
-        Ok(())
+        Ok(rules)
     } else {
         Err(Failure::usage("the rules are not valid, CMD was not started").details(problems))
     }

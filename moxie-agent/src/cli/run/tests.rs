@@ -44,6 +44,23 @@ fn every_problem_of_every_rule_is_wrong_use() {
     let told = failure.to_string();
     assert!(told.contains("rule 1: status_code: ") && told.contains("rule 3: stattus: "), "{told}");
     assert!(!told.contains("rule 2: "), "{told}");
+    let lines = dir.path().join("lines.rules");
+    std::fs::write(&lines, "GET b/ -> 999\nGET c/ -> x\n").unwrap();
+    let (file, lines) = (file.to_str().unwrap(), lines.to_str().unwrap());
+    let options = ["--rule", "bad", "--rules", lines, "--rules", "/nonexistent", "--rules", file, "true"];
+    let told = parse(&options).read_rules().unwrap_err().to_string();
+    let expected = [
+        "`bad`: ".to_owned(),
+        format!("{lines}: line 1: status_code: "),
+        format!("{lines}: line 2: "),
+        "/nonexistent: cannot be read: ".to_owned(),
+        format!("{file}: rule 1: status_code: "),
+        format!("{file}: rule 3: stattus: "),
+    ];
+    let mut places: Vec<usize> = expected.iter().map(|part| told.find(part).expect(part)).collect();
+    assert!(places.is_sorted(), "{told}");
+    places.dedup();
+    assert_eq!(places.len(), expected.len(), "{told}");
     assert_eq!(parse(&["--rules", "/nonexistent", "true"]).read_rules().unwrap_err().exit(), Exit::Usage);
     assert_eq!(parse(&["--rule", "nothing", "true"]).read_rules().unwrap_err().exit(), Exit::Usage);
 }
