@@ -140,7 +140,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Divert(command) => on_this_thread(divert::run(command, context)),
         Command::Status(arguments) => on_this_thread(status::run(arguments, context)),
         Command::Doctor(arguments) => on_this_thread(doctor::run(arguments, context)),
-        Command::Completions(arguments) => completions::run(&arguments, &mut Cli::command()),
+        Command::Completions(arguments) => completions::run(&arguments, &Cli::command()),
         Command::Man => man::run(&Cli::command()),
         Command::Openapi => openapi::run(),
         Command::Launch(arguments) => Err(launch::run(arguments)),
