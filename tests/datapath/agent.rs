@@ -15,7 +15,7 @@ pub const BOUND: Duration = Duration::from_secs(10);
 /// An agent and its front door.
 pub struct Agent {
     inner: InProcess,
-    /// Where its diverted connections arrive.
+    /// Where its diverted connections arrive, or its proxy's clients.
     pub door: SocketAddr,
 }
 
@@ -23,6 +23,12 @@ impl Agent {
     /// An agent whose connections want `destination` (none: the kernel has lost it), which trusts `roots` upstream.
     pub async fn start(destination: Option<SocketAddr>, roots: Option<&Path>) -> Self {
         let inner = InProcess::start(move |_| destination, "", roots.as_slice()).await.unwrap();
+        Self { door: inner.door, inner }
+    }
+
+    /// An agent that is an explicit proxy.
+    pub async fn proxy() -> Self {
+        let inner = InProcess::proxy().await.unwrap();
         Self { door: inner.door, inner }
     }
 

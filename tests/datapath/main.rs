@@ -12,6 +12,7 @@ mod grpc;
 mod http2;
 mod late;
 mod origin;
+mod proxied;
 mod relay;
 mod secure;
 mod unsound;

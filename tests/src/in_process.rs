@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use moxie_agent::app::{AdminDoors, App, Options};
 use moxie_agent::clock::Clock;
 use moxie_agent::config::{self, Flags};
+use moxie_agent::divert::proxy::{Proxy, StandIns};
 use moxie_agent::divert::{Attachment, Divert, DivertError, Listening, Origin, Terms};
 use moxie_agent::namespace::Namespace;
 use moxie_agent::paths::StateDir;
@@ -26,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 pub struct InProcess {
     /// Its parts.
     pub app: App,
-    /// Where its diverted connections arrive.
+    /// Where its diverted connections arrive, or its proxy's clients.
     pub door: SocketAddr,
-    way: Arc<Told>,
+    dials: Arc<AtomicUsize>,
     _state: TempDir,
 }
 
@@ -41,13 +42,28 @@ impl InProcess {
     pub async fn start(destination: impl Destinations, configuration: &str, roots: &[&Path]) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let door = listener.local_addr()?;
-        let way = Arc::new(Told {
+        let dials = Arc::<AtomicUsize>::default();
+        let way = Told {
             door,
             listener: Mutex::new(Some(listener.into())),
             destination: Box::new(destination),
             is_enabled: true.into(),
-            dials: AtomicUsize::new(0),
-        });
+            dials: Arc::clone(&dials),
+        };
+        Ok(Self { dials, ..Self::by(Arc::new(way), door, configuration, roots).await? })
+    }
+
+    /// One that is an explicit proxy. Its dials are not counted.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub async fn proxy() -> Result<Self> {
+        let way = Proxy::open((Ipv4Addr::LOCALHOST, 0).into(), StandIns::default())?;
+        let door = way.door().context("a proxy has a door")?;
+        Self::by(Arc::new(way), door, "", &[]).await
+    }
+
+    async fn by(way: Arc<dyn Divert>, door: SocketAddr, configuration: &str, roots: &[&Path]) -> Result<Self> {
         let state = tempfile::tempdir()?;
         let flags = Flags { upstream_ca: roots.iter().map(|file| file.to_path_buf()).collect(), ..Flags::default() };
         let options = Options {
@@ -57,14 +73,14 @@ impl InProcess {
             admin: AdminDoors::Closed,
             clock: Clock::system(),
         };
-        let app = App::start_on(Arc::clone(&way) as _, options).await?;
-        Ok(Self { app, door, way, _state: state })
+        let app = App::start_on(way, options).await?;
+        Ok(Self { app, door, dials: Arc::default(), _state: state })
     }
 
     /// How often it has begun to dial a destination.
     #[must_use]
     pub fn dials(&self) -> usize {
-        self.way.dials.load(Ordering::Relaxed)
+        self.dials.load(Ordering::Relaxed)
     }
 }
 
@@ -79,7 +95,7 @@ struct Told {
     listener: Mutex<Option<OwnedFd>>,
     destination: Box<dyn Destinations>,
     is_enabled: AtomicBool,
-    dials: AtomicUsize,
+    dials: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]

@@ -129,6 +129,8 @@ impl Body for Answered {
             Inner::Destination(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
         match &frame {
+            // Nothing follows trailers, and nobody asks whether anything does.
+            Some(Ok(frame)) if frame.is_trailers() => self.end(),
             Some(Ok(frame)) => lock(&self.log).sent(data_length(frame)),
             Some(Err(_)) => self.break_off(),
             None => self.end(),
