@@ -1,7 +1,7 @@
 //! The first request head that a proxy gets: which destination it names, and where the head ends.
 
 use http::Uri;
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery};
 
 use super::refusal::Refusal;
 use crate::divert::Form;
@@ -52,8 +52,30 @@ fn absolute(target: &str) -> Result<Authority, Refusal> {
     if target.starts_with('/') || target == "*" {
         return Err(Refusal::NotForAProxy);
     }
-    let uri: Uri = target.parse().map_err(|_| Refusal::NoDestination { target: target.to_owned() })?;
+    let uri: Uri = target.parse().map_err(|_| no_uri(target))?;
     destination(&uri).cloned()
+}
+
+/// What is wrong with a target that [`Uri`] does not take.
+fn no_uri(target: &str) -> Refusal {
+    let after = target.split_once("://").map_or("", |(_, after)| after);
+    let path = after.find(['/', '?', '#']).and_then(|at| after.get(at..)).unwrap_or_default();
+    let names_somebody = target.strip_suffix(path).is_some_and(|named| named.parse::<Uri>().is_ok());
+    match barred(path).filter(|_| names_somebody) {
+        Some(barred) => Refusal::Barred { barred },
+        None => Refusal::NoDestination { target: target.to_owned() },
+    }
+}
+
+/// The first character that keeps a path with its query from being passed on. What follows `#` is not passed on anyway.
+fn barred(path: &str) -> Option<char> {
+    let mut before = "/";
+    path.split('#').next()?.chars().find(|character| {
+        if *character == '?' {
+            before = "/?";
+        }
+        format!("{before}{character}").parse::<PathAndQuery>().is_err()
+    })
 }
 
 /// Whom a request in absolute-form asks.
@@ -118,6 +140,11 @@ mod tests {
             ("OPTIONS * HTTP/1.1\r\n\r\n", Refusal::NotForAProxy),
             ("GET https://a.example/ HTTP/1.1\r\n\r\n", Refusal::Scheme { scheme: "https".into() }),
             ("GET ftp://a.example/ HTTP/1.1\r\n\r\n", Refusal::Scheme { scheme: "ftp".into() }),
+            ("GET http://a.example/x<\"` HTTP/1.1\r\n\r\n", Refusal::Barred { barred: '<' }),
+            ("GET http://a.example/`?\" HTTP/1.1\r\n\r\n", Refusal::Barred { barred: '`' }),
+            ("GET http://a.example?a`{\"#` HTTP/1.1\r\n\r\n", Refusal::Barred { barred: '"' }),
+            ("GET http://a<b/x HTTP/1.1\r\n\r\n", Refusal::NoDestination { target: "http://a<b/x".into() }),
+            ("GET http:///x HTTP/1.1\r\n\r\n", Refusal::NoDestination { target: "http:///x".into() }),
             ("CONNECT a.example HTTP/1.1\r\n\r\n", Refusal::NoDestination { target: "a.example".into() }),
             ("CONNECT a.example:0 HTTP/1.1\r\n\r\n", Refusal::NoDestination { target: "a.example:0".into() }),
             ("CONNECT a.example:99999 HTTP/1.1\r\n\r\n", Refusal::NoDestination { target: "a.example:99999".into() }),

@@ -17,6 +17,12 @@ pub enum Refusal {
         /// As it was sent.
         target: String,
     },
+    /// A character that the HTTP library does not take in a target, though some servers do.
+    #[error("{barred:?} cannot stand in a target that goes through this proxy: write it percent-encoded, %{:02X}", u32::from(*barred))]
+    Barred {
+        /// The first such character of the path or the query.
+        barred: char,
+    },
     /// A scheme that the proxy does not speak.
     #[error("{scheme} is not spoken here in the clear: send CONNECT host:port")]
     Scheme {
@@ -73,9 +79,11 @@ impl Refusal {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotHttp | Self::NotForAProxy | Self::NoDestination { .. } | Self::Scheme { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::NotHttp
+            | Self::NotForAProxy
+            | Self::NoDestination { .. }
+            | Self::Barred { .. }
+            | Self::Scheme { .. } => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Silent => StatusCode::REQUEST_TIMEOUT,
             Self::Stranger { .. } | Self::OwnSocket => StatusCode::FORBIDDEN,
