@@ -110,9 +110,19 @@ async fn trailers_end_an_answer_and_not_its_connection() {
     ends.ask("GET http://HOST/ HTTP/1.1\r\nHost: HOST\r\nTE: trailers\r\n\r\n").await;
     ends.sees("GET / HTTP/1.1\r\nHost: HOST\r\nTE: trailers\r\n\r\n").await;
     ends.answer(answer).await;
-    ends.gets(&format!("{head_and_data}0\r\nz: 1\r\n\r\n")).await;
+    ends.gets(&format!("{head_and_data}0\r\nZ: 1\r\n\r\n")).await;
     ends.get("HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n").await;
     let exchanges = ends.agent.exchanges(4).await;
     assert!(exchanges.iter().all(|exchange| exchange.outcome == Outcome::Forwarded && exchange.error.is_none()));
     assert_eq!(exchanges[0].response_bytes, 5);
+}
+
+#[tokio::test]
+async fn a_head_that_is_not_strict_is_passed_on_as_its_sender_spelt_it() {
+    let mut ends = Ends::new().await;
+    ends.ask("GET http://HOST/?a=\u{e4}|b HTTP/1.1\r\nhOsT: HOST\r\nX-oDD: 1\r\nx-Odd: 2\r\n\r\n").await;
+    ends.sees("GET /?a=\u{e4}|b HTTP/1.1\r\nhOsT: HOST\r\nX-oDD: 1\r\nx-Odd: 2\r\n\r\n").await;
+    ends.answer("HTTP/1.1 200 Fine\r\nA: 1,\r\n\t2\r\nb : 3\r\nno field\r\nX-oDD: 4\r\ncontent-LENGTH: 2\r\n\r\nok")
+        .await;
+    ends.gets("HTTP/1.1 200 Fine\r\nA: 1, 2\r\nb: 3\r\nX-oDD: 4\r\ncontent-LENGTH: 2\r\n\r\nok").await;
 }

@@ -25,7 +25,12 @@ const MAX_HEADERS: usize = 1024;
 /// under way for it ends, so that the destination sees it go, as it would have directly.
 pub(super) fn http1_server(scheme: &str) -> http1::Builder {
     let mut server = http1::Builder::new();
-    server.preserve_header_case(true).auto_date_header(false).half_close(scheme == "http").max_headers(MAX_HEADERS);
+    server
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .auto_date_header(false)
+        .half_close(scheme == "http")
+        .max_headers(MAX_HEADERS);
     server
 }
 
