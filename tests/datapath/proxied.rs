@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::panic::Location;
 
 use moxie_agent::journal::Outcome;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -125,4 +126,36 @@ async fn a_head_that_is_not_strict_is_passed_on_as_its_sender_spelt_it() {
     ends.answer("HTTP/1.1 200 Fine\r\nA: 1,\r\n\t2\r\nb : 3\r\nno field\r\nX-oDD: 4\r\ncontent-LENGTH: 2\r\n\r\nok")
         .await;
     ends.gets("HTTP/1.1 200 Fine\r\nA: 1, 2\r\nb: 3\r\nX-oDD: 4\r\ncontent-LENGTH: 2\r\n\r\nok").await;
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_tells_its_length() {
+    let mut ends = Ends::new().await;
+    for answer in [
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\nX: 1\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\nX: 1\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        ends.get(answer, answer).await;
+    }
+    ends.get(
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\n\r\n",
+    )
+    .await;
+    ends.ask("HEAD http://HOST/ HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    ends.sees("HEAD / HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    ends.answer("HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n").await;
+    ends.gets("HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n").await;
+    let exchanges = ends.agent.exchanges(5).await;
+    assert!(exchanges.iter().all(|exchange| exchange.error.is_none() && exchange.response_bytes == 0), "{exchanges:?}");
+    for (url, answer) in
+        [("empty", json!({"status_code": 429})), ("full", json!({"status_code": 429, "response": "no"}))]
+    {
+        ends.agent.rule(&format!("{}/{url}", ends.authority()), answer).await;
+    }
+    ends.ask("HEAD http://HOST/empty HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    ends.gets("HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n").await;
+    ends.ask("HEAD http://HOST/full HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    ends.gets("HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n").await;
 }

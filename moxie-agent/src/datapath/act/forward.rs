@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use http::{Request, Response, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -11,6 +12,7 @@ use tokio::io::copy_bidirectional;
 
 use super::exchange::body::{Answered, ResponseBody, Sending};
 use super::exchange::session::{Failure, Session};
+use super::rewrite::is_bodiless;
 use crate::datapath::record::{ExchangeLog, SharedLog, lock};
 use crate::upstream::link::Answer;
 
@@ -55,9 +57,17 @@ pub async fn send(
 /// The destination's answer as the client's.
 #[must_use]
 pub fn pass_on(answer: Answer, session: &Arc<Session>, log: SharedLog) -> Response<ResponseBody> {
-    lock(&log).answered(answer.response.status());
-    let lease = answer.lease;
-    answer.response.map(|body| Answered::destination(body, log, lease, session.abort.clone()))
+    let Answer { response, lease } = answer;
+    lock(&log).answered(response.status());
+    let told = is_bodiless(response.status()).then(|| told_length(response.headers())).flatten();
+    response.map(|body| Answered::destination(body, log, lease, session.abort.clone()).telling(told))
+}
+
+/// The one length that `Content-Length` tells.
+fn told_length(headers: &HeaderMap) -> Option<u64> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter().map(|length| length.to_str().ok()?.parse().ok());
+    let first = lengths.next()??;
+    lengths.all(|length| length == Some(first)).then_some(first)
 }
 
 /// After "101 Switching Protocols" the two sides speak with each other, and HTTP is over.

@@ -1,12 +1,14 @@
 //! Respond: a rule's answer in the destination's place.
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
 use super::exchange::body::{Answered, ResponseBody};
 use super::exchange::session::Failure;
+use super::rewrite::is_bodiless;
 use crate::datapath::record::ExchangeLog;
 use crate::journal::ExchangeError;
 
@@ -29,10 +31,14 @@ pub async fn read_request(mut body: Incoming, log: &mut ExchangeLog) -> Result<(
 #[must_use]
 pub fn answer(status: StatusCode, headers: HeaderMap, body: Bytes, mut log: ExchangeLog) -> Response<ResponseBody> {
     log.answered(status);
-    let has_no_body = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let body = if has_no_body { Bytes::new() } else { body };
+    let body = if is_bodiless(status) { Bytes::new() } else { body };
+    let length = body.len();
     let mut response = Response::new(Answered::rule(Full::new(body), log));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    if !is_bodiless(status) {
+        // Hyper adds it too, but not to the answer to a HEAD.
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
     response
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -61,7 +62,7 @@ pub async fn exchange(
         lock(&log).changed();
     }
     let mut response = match new_body(real, rewrite.status.unwrap_or(real), Some(rewrite)) {
-        Some(body) => with_body(answer, body, log),
+        Some(body) => with_body(answer, rewrite.status.unwrap_or(real), body, log),
         None => forward::pass_on(answer, session, log),
     };
     replace(response.headers_mut(), &rewrite.response_headers);
@@ -73,7 +74,7 @@ pub async fn exchange(
 }
 
 /// The real body is read to its end, so that its connection can serve the next request.
-fn with_body(answer: Answer, body: Bytes, log: SharedLog) -> Response<ResponseBody> {
+fn with_body(answer: Answer, status: StatusCode, body: Bytes, log: SharedLog) -> Response<ResponseBody> {
     let Answer { response, lease } = answer;
     let (mut head, real) = response.into_parts();
     tokio::spawn(async move {
@@ -85,6 +86,9 @@ fn with_body(answer: Answer, body: Bytes, log: SharedLog) -> Response<ResponseBo
     });
     for name in OF_THE_OLD_BODY {
         head.headers.remove(name);
+    }
+    if !is_bodiless(status) {
+        head.headers.insert(CONTENT_LENGTH, body.len().into());
     }
     lock(&log).answered(head.status);
     Response::from_parts(head, Answered::replaced(Full::new(body), log))

@@ -65,6 +65,8 @@ pub struct Answered {
     inner: Inner,
     log: SharedLog,
     lease: Option<Lease>,
+    /// What `Content-Length` says in the head of an answer that has no body, which hyper would leave out.
+    told: Option<u64>,
     /// Resets the client, should the answer break off: HTTP/1 has no other way to say so.
     abort: Option<Abort>,
 }
@@ -85,18 +87,32 @@ impl Answered {
     /// A rule's body in a real answer.
     #[must_use]
     pub fn replaced(body: Full<Bytes>, log: SharedLog) -> Self {
-        Self { inner: Inner::Own(body), log, lease: None, abort: None }
+        Self { inner: Inner::Own(body), log, lease: None, told: None, abort: None }
     }
 
     /// The destination's own body; `lease` is given back when it is through.
     #[must_use]
     pub fn destination(body: Incoming, log: SharedLog, lease: Option<Lease>, abort: Abort) -> Self {
-        Self { inner: Inner::Destination(body), log, lease, abort: Some(abort) }
+        Self { inner: Inner::Destination(body), log, lease, told: None, abort: Some(abort) }
+    }
+
+    /// A body that there is none of, though the head tells its length.
+    #[must_use]
+    pub fn telling(mut self, length: Option<u64>) -> Self {
+        self.told = length;
+        self
     }
 
     /// Notes the status that goes to the client instead of the destination's.
     pub fn answered(&self, status: StatusCode) {
         lock(&self.log).answered(status);
+    }
+
+    fn is_through(&self) -> bool {
+        match &self.inner {
+            Inner::Own(body) => body.is_end_stream(),
+            Inner::Destination(body) => body.is_end_stream(),
+        }
     }
 
     fn end(&mut self) {
@@ -139,16 +155,14 @@ impl Body for Answered {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.inner {
-            Inner::Own(body) => body.is_end_stream(),
-            Inner::Destination(body) => body.is_end_stream(),
-        }
+        self.told.is_none() && self.is_through()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Inner::Own(body) => body.size_hint(),
-            Inner::Destination(body) => body.size_hint(),
+        match (self.told, &self.inner) {
+            (Some(length), _) => SizeHint::with_exact(length),
+            (None, Inner::Own(body)) => body.size_hint(),
+            (None, Inner::Destination(body)) => body.size_hint(),
         }
     }
 }
@@ -156,7 +170,7 @@ impl Body for Answered {
 impl Drop for Answered {
     fn drop(&mut self) {
         // A body whose length is known is not asked again after its last byte.
-        if self.is_end_stream() {
+        if self.is_through() {
             self.end();
         }
     }
