@@ -11,6 +11,9 @@ use tokio::time::timeout;
 
 use crate::agent::{Agent, BOUND};
 
+const GET: &str = "GET http://HOST/ HTTP/1.1\r\nHost: HOST\r\n\r\n";
+const NOTHING: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
 /// A proxy's client and the destination that it asks.
 struct Ends {
     agent: Agent,
@@ -66,7 +69,7 @@ impl Ends {
     fn get(&mut self, answer: &str, expected: &str) -> impl Future<Output = ()> {
         let caller = Location::caller();
         async move {
-            self.ask("GET http://HOST/ HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+            self.ask(GET).await;
             self.sees("GET / HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
             self.answer(answer).await;
             read(&mut self.client, expected, caller).await;
@@ -134,6 +137,7 @@ async fn an_answer_without_a_body_tells_its_length() {
     for answer in [
         "HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\nX: 1\r\n\r\n",
         "HTTP/1.1 304 Not Modified\r\nX: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-LENGTH: 0\r\nX: 1\r\n\r\n",
         "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
     ] {
         ends.get(answer, answer).await;
@@ -147,7 +151,7 @@ async fn an_answer_without_a_body_tells_its_length() {
     ends.sees("HEAD / HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
     ends.answer("HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n").await;
     ends.gets("HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n").await;
-    let exchanges = ends.agent.exchanges(5).await;
+    let exchanges = ends.agent.exchanges(6).await;
     assert!(exchanges.iter().all(|exchange| exchange.error.is_none() && exchange.response_bytes == 0), "{exchanges:?}");
     for (url, answer) in
         [("empty", json!({"status_code": 429})), ("full", json!({"status_code": 429, "response": "no"}))]
@@ -158,4 +162,175 @@ async fn an_answer_without_a_body_tells_its_length() {
     ends.gets("HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n").await;
     ends.ask("HEAD http://HOST/full HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
     ends.gets("HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn of_two_framings_the_one_that_counts_stays() {
+    let mut ends = Ends::new().await;
+    let answer = |length: &str| {
+        format!("HTTP/1.1 200 OK\r\nA: 1\r\n{length}Transfer-Encoding: chunked\r\nB: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+    };
+    ends.get(&answer("Content-Length: 9\r\n"), &answer("")).await;
+    let request = |first: &str, length: &str| {
+        format!(
+            "POST {first}/ HTTP/1.1\r\nHost: HOST\r\n{length}Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+        )
+    };
+    ends.ask(&request("http://HOST", "Content-Length: 9\r\n")).await;
+    ends.sees(&request("", "")).await;
+    ends.answer(NOTHING).await;
+    ends.gets("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn interim_answers_are_the_proxys_own() {
+    let mut ends = Ends::new().await;
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n";
+    ends.get(&format!("{hints}{NOTHING}"), NOTHING).await;
+    let post = "POST http://HOST/ HTTP/1.1\r\nHost: HOST\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    ends.ask(post).await;
+    ends.gets("HTTP/1.1 100 Continue\r\n\r\n").await;
+    ends.ask("hi").await;
+    ends.sees(&format!("{}hi", post.replace("http://HOST", ""))).await;
+    ends.answer(&format!("HTTP/1.1 100 Continue\r\n\r\n{NOTHING}")).await;
+    ends.gets(NOTHING).await;
+}
+
+#[tokio::test]
+async fn of_chunks_the_data_passes_and_of_trailers_what_was_announced() {
+    let mut ends = Ends::new().await;
+    let head = "POST http://HOST/ HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\nTrailer: Z\r\n\r\n";
+    ends.ask(&format!("{head}005;a=b\r\nhello\r\n0\r\nz: 1\r\ny: 2\r\n\r\n")).await;
+    ends.sees(&format!("{}5\r\nhello\r\n0\r\nZ: 1\r\n\r\n", head.replace("http://HOST", ""))).await;
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    ends.answer(&format!("{head}5;a=b\r\nhello\r\n0\r\nz: 1\r\n\r\n")).await;
+    ends.gets(&format!("{head}5\r\nhello\r\n0\r\n\r\n")).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_its_end_delimits_is_chunked() {
+    let mut ends = Ends::new().await;
+    ends.ask(GET).await;
+    ends.sees("GET / HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    ends.answer("HTTP/1.1 200 OK\r\n\r\nhello").await;
+    ends.gets("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
+    ends.origin = None;
+    ends.gets("0\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn heads_are_written_anew() {
+    let mut ends = Ends::new().await;
+    ends.ask("GET http://u:p@HOST?q#fragment HTTP/1.1\nHost: other\nA: 1\nB:2\nA:   3 \nProxy-Connection: x\n\n").await;
+    ends.sees("GET /?q HTTP/1.1\r\nHost: HOST\r\nA: 1\r\nA: 3\r\nB: 2\r\n\r\n").await;
+    ends.answer(
+        "HTTP/1.1 299\nA: 1\nConnection: x\nB:2\nA:  3\nConnection: y\nContent-Length: 0\nContent-Length: 0\n\n",
+    )
+    .await;
+    ends.gets("HTTP/1.1 299 \r\nA: 1\r\nA: 3\r\nConnection: x, y\r\nB: 2\r\nContent-Length: 0\r\n\r\n").await;
+    ends.ask("GET http://HOST HTTP/1.1\r\nA: 1\r\n\r\n").await;
+    ends.sees("GET / HTTP/1.1\r\nA: 1\r\nHost: HOST\r\n\r\n").await;
+    ends.answer("HTTP/1.1 200 \u{e4}\r\nContent-Length: 0\r\n\r\n").await;
+    ends.gets("HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_tells_no_framing() {
+    let mut ends = Ends::new().await;
+    let answer = "HTTP/1.1 304 Not Modified\r\nTrailer: Z\r\nTransfer-Encoding: chunked\r\n\r\n";
+    ends.get(answer, "HTTP/1.1 304 Not Modified\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn what_speaks_http_1_0_is_spoken_to_so() {
+    let mut ends = Ends::new().await;
+    let old = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n";
+    ends.get(old, old).await;
+    ends.ask(GET).await;
+    ends.sees("GET / HTTP/1.0\r\nHost: HOST\r\nConnection: keep-alive\r\n\r\n").await;
+    ends.answer(NOTHING).await;
+    ends.gets(NOTHING).await;
+    ends.ask(&GET.replace("1.1", "1.0")).await;
+    ends.sees("GET / HTTP/1.0\r\nHost: HOST\r\n\r\n").await;
+    ends.answer(NOTHING).await;
+    ends.gets("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn requests_go_one_at_a_time() {
+    let mut ends = Ends::new().await;
+    ends.ask(&format!("{GET}{}", GET.replace("/ ", "/2 "))).await;
+    ends.sees("GET / HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    let more = ends.origin.as_ref().unwrap().try_read(&mut [0; 16]);
+    assert_eq!(more.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    ends.answer(NOTHING).await;
+    ends.gets(NOTHING).await;
+    ends.sees("GET /2 HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    ends.answer(NOTHING).await;
+    ends.gets(NOTHING).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_passed_on_is_refused_and_said() {
+    for (request, told) in [
+        (
+            "GET http://HOST/<\"` HTTP/1.1\r\n\r\n",
+            "moxie: '<' cannot stand in a target that goes through this proxy: write it percent-encoded, %3C\n",
+        ),
+        (
+            "GET http://HOST/ HTTP/1.1\r\nA: 1\r\n 2\r\n\r\n",
+            "moxie: this is an HTTP proxy, and these bytes are no HTTP/1 request; send CONNECT host:port for anything else\n",
+        ),
+    ] {
+        let mut ends = Ends::new().await;
+        ends.ask(request).await;
+        let head = format!(
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n",
+            told.len()
+        );
+        ends.gets(&format!("{head}Connection: close\r\n\r\n{told}")).await;
+        let mut ends = Ends::new().await;
+        ends.get(NOTHING, NOTHING).await;
+        ends.ask(request).await;
+        ends.gets("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+    }
+    let mut ends = Ends::new().await;
+    let told = "moxie: the answer of 127.0.0.1 is no HTTP/1 that can be passed on\n";
+    let head = format!(
+        "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
+        told.len()
+    );
+    ends.get("hello\n", &format!("{head}{told}")).await;
+    let mut ends = Ends::new().await;
+    let long = NOTHING.replace("Content", &format!("{}Content", "A: 1\r\n".repeat(1024)));
+    ends.get(&long, &format!("{head}{told}")).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_resets_and_one_that_does_not_begin_is_a_502() {
+    let mut ends = Ends::new().await;
+    let begun = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf";
+    ends.get(begun, begun).await;
+    ends.origin = None;
+    let end = timeout(BOUND, ends.client.read(&mut [0; 16])).await.expect("an end");
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let mut ends = Ends::new().await;
+    ends.ask(GET).await;
+    ends.sees("GET / HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    ends.origin = None;
+    ends.gets("HTTP/1.1 502 Bad Gateway\r\n").await;
+}
+
+#[tokio::test]
+async fn a_rules_headers_come_in_title_case() {
+    let mut ends = Ends::new().await;
+    let rule = json!({"status_code": 429, "response": "no", "response_media_type": "text/plain",
+        "response_headers": {"RETRY-after": "4", "x-a": ["1", "2"]}});
+    ends.agent.rule(&format!("{}/", ends.authority()), rule).await;
+    ends.ask(GET).await;
+    ends.gets(
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 4\r\nX-A: 1\r\nX-A: 2\r\nContent-Type: text/plain\r\n\
+        Content-Length: 2\r\n\r\nno",
+    )
+    .await;
 }

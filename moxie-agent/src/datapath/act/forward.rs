@@ -2,17 +2,17 @@
 
 use std::sync::{Arc, Mutex};
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
 use super::exchange::body::{Answered, ResponseBody, Sending};
 use super::exchange::session::{Failure, Session};
-use super::rewrite::is_bodiless;
+use super::rewrite::drop_headers;
 use crate::datapath::record::{ExchangeLog, SharedLog, lock};
 use crate::upstream::link::Answer;
 
@@ -57,9 +57,13 @@ pub async fn send(
 /// The destination's answer as the client's.
 #[must_use]
 pub fn pass_on(answer: Answer, session: &Arc<Session>, log: SharedLog) -> Response<ResponseBody> {
-    let Answer { response, lease } = answer;
+    let Answer { mut response, lease } = answer;
+    if response.headers().contains_key(TRANSFER_ENCODING) {
+        // Its length does not count (RFC 9112 section 6.3), and hyper writes no head that has both.
+        drop_headers(response.headers_mut(), |name| name == CONTENT_LENGTH);
+    }
     lock(&log).answered(response.status());
-    let told = is_bodiless(response.status()).then(|| told_length(response.headers())).flatten();
+    let told = response.body().is_end_stream().then(|| told_length(response.headers())).flatten();
     response.map(|body| Answered::destination(body, log, lease, session.abort.clone()).telling(told))
 }
 

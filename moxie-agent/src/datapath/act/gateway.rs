@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -19,6 +19,7 @@ use super::Error;
 use super::exchange::body::ResponseBody;
 use super::exchange::session::{Failure, Session};
 use super::exchange::{self, http1_server};
+use super::rewrite::drop_headers;
 use crate::datapath::Context;
 use crate::datapath::downstream::{Abort, Downstream};
 use crate::datapath::learned::Client;
@@ -133,7 +134,7 @@ fn to_origin(request: &mut Request<Incoming>, authority: &Authority) {
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
     set_host(request.headers_mut(), authority);
-    drop_proxy_headers(request.headers_mut());
+    drop_headers(request.headers_mut(), is_for_proxy);
 }
 
 fn set_host(headers: &mut HeaderMap, authority: &Authority) {
@@ -146,22 +147,8 @@ fn set_host(headers: &mut HeaderMap, authority: &Authority) {
     }
 }
 
-/// The others keep their order, which removing one by one would change.
-fn drop_proxy_headers(headers: &mut HeaderMap) {
-    let mut of_proxy = false;
-    let mut last = None;
-    let mut kept = HeaderMap::with_capacity(headers.len());
-    for (name, value) in std::mem::take(headers) {
-        // Further values of a name come without it.
-        if let Some(name) = name {
-            of_proxy = name.as_str().starts_with("proxy-");
-            last = Some(name);
-        }
-        if let Some(name) = last.as_ref().filter(|_| !of_proxy) {
-            kept.append(name.clone(), value);
-        }
-    }
-    *headers = kept;
+fn is_for_proxy(name: &HeaderName) -> bool {
+    name.as_str().starts_with("proxy-")
 }
 
 /// A refusal as an answer.
@@ -174,8 +161,6 @@ fn told(refusal: &Refusal) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
-
     use super::*;
 
     #[test]
@@ -193,7 +178,7 @@ mod tests {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         set_host(&mut headers, &Authority::from_static("user@plain.example:8080"));
-        drop_proxy_headers(&mut headers);
+        drop_headers(&mut headers, is_for_proxy);
         let left: Vec<(&str, &str)> =
             headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         assert_eq!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
@@ -84,9 +84,7 @@ fn with_body(answer: Answer, status: StatusCode, body: Bytes, log: SharedLog) ->
             lease.give_back();
         }
     });
-    for name in OF_THE_OLD_BODY {
-        head.headers.remove(name);
-    }
+    drop_headers(&mut head.headers, |name| OF_THE_OLD_BODY.contains(&name.as_str()));
     if !is_bodiless(status) {
         head.headers.insert(CONTENT_LENGTH, body.len().into());
     }
@@ -111,6 +109,20 @@ fn replace(headers: &mut HeaderMap, with: &HeaderMap) {
             headers.append(name.clone(), value.clone());
         }
     }
+}
+
+/// Drops every header whose name `is_dropped`. The others keep their order, which removing one by one would change.
+pub(super) fn drop_headers(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
+    let mut last = None;
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in std::mem::take(headers) {
+        // Further values of a name come without it.
+        last = name.or(last);
+        if let Some(name) = last.as_ref().filter(|name| !is_dropped(name)) {
+            kept.append(name.clone(), value);
+        }
+    }
+    *headers = kept;
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use crate::divert::Form;
 
 /// Most header lines that are read.
-const MAX_HEADERS: usize = 128;
+const MAX_HEADERS: usize = 1024;
 
 /// A complete first head.
 #[derive(Clone, Debug, PartialEq, Eq)]

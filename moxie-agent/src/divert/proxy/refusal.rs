@@ -66,6 +66,12 @@ pub enum Refusal {
         /// The name.
         host: String,
     },
+    /// The destination's answer cannot be passed on.
+    #[error("the answer of {host} is no HTTP/1 that can be passed on")]
+    Unreadable {
+        /// The name.
+        host: String,
+    },
     /// The destination did not answer the dial.
     #[error("{host} did not answer in time")]
     TooSlow {
@@ -87,7 +93,9 @@ impl Refusal {
             Self::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Silent => StatusCode::REQUEST_TIMEOUT,
             Self::Stranger { .. } | Self::OwnSocket => StatusCode::FORBIDDEN,
-            Self::NotFound { .. } | Self::Unreachable { .. } | Self::NoAnswer { .. } => StatusCode::BAD_GATEWAY,
+            Self::NotFound { .. } | Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::Unreadable { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::TooSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
     }

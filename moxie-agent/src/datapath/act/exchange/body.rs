@@ -65,7 +65,7 @@ pub struct Answered {
     inner: Inner,
     log: SharedLog,
     lease: Option<Lease>,
-    /// What `Content-Length` says in the head of an answer that has no body, which hyper would leave out.
+    /// What `Content-Length` says in the head of an answer that has no body, which hyper would leave out or move.
     told: Option<u64>,
     /// Resets the client, should the answer break off: HTTP/1 has no other way to say so.
     abort: Option<Abort>,

@@ -45,6 +45,7 @@ impl Session {
         let host = asked.host.clone();
         match failure {
             Failure::Upstream(LinkError::Dial(error)) => Some(undialled(&host, error)),
+            Failure::Upstream(LinkError::Http(error)) if error.is_parse() => Some(Refusal::Unreadable { host }),
             Failure::Upstream(LinkError::Tls(_) | LinkError::Http(_) | LinkError::NotHttp2) => {
                 Some(Refusal::NoAnswer { host })
             }
