@@ -64,6 +64,14 @@ impl Ends {
         async move { read(&mut self.client, &expected, caller).await }
     }
 
+    /// Both see an end.
+    async fn expect_ends(&mut self) {
+        for side in [&mut self.client, self.origin.as_mut().unwrap()] {
+            let end = timeout(BOUND, side.read(&mut [0; 16])).await;
+            assert!(matches!(end, Ok(Ok(0))), "{end:?}");
+        }
+    }
+
     /// A GET that is answered so, and what the client gets of it.
     #[track_caller]
     fn get(&mut self, answer: &str, expected: &str) -> impl Future<Output = ()> {
@@ -272,15 +280,16 @@ async fn requests_go_one_at_a_time() {
 
 #[tokio::test]
 async fn what_cannot_be_passed_on_is_refused_and_said() {
+    let no_request = "moxie: this is an HTTP proxy, and these bytes are no HTTP/1 request; \
+        send CONNECT host:port for anything else\n";
     for (request, told) in [
         (
             "GET http://HOST/<\"` HTTP/1.1\r\n\r\n",
             "moxie: '<' cannot stand in a target that goes through this proxy: write it percent-encoded, %3C\n",
         ),
-        (
-            "GET http://HOST/ HTTP/1.1\r\nA: 1\r\n 2\r\n\r\n",
-            "moxie: this is an HTTP proxy, and these bytes are no HTTP/1 request; send CONNECT host:port for anything else\n",
-        ),
+        ("GET http://HOST/ HTTP/1.1\r\nA: 1\r\n 2\r\n\r\n", no_request),
+        ("GET http://HOST/ HTTP/1.1\r\nA : 1\r\n\r\n", no_request),
+        ("GET http://HOST/ HTTP/1.1\r\nno field\r\n\r\n", no_request),
     ] {
         let mut ends = Ends::new().await;
         ends.ask(request).await;
@@ -333,4 +342,21 @@ async fn a_rules_headers_come_in_title_case() {
         Content-Length: 2\r\n\r\nno",
     )
     .await;
+}
+
+#[tokio::test]
+async fn an_end_comes_after_what_is_under_way() {
+    let mut ends = Ends::new().await;
+    ends.ask(GET).await;
+    ends.client.shutdown().await.unwrap();
+    ends.sees("GET / HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    let end = ends.origin.as_ref().unwrap().try_read(&mut [0; 16]);
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    ends.answer(NOTHING).await;
+    ends.gets(NOTHING).await;
+    ends.expect_ends().await;
+    let mut ends = Ends::new().await;
+    ends.get(NOTHING, NOTHING).await;
+    ends.origin.as_mut().unwrap().shutdown().await.unwrap();
+    ends.expect_ends().await;
 }

@@ -155,6 +155,7 @@ mod tests {
         ] {
             assert_eq!(head(text), Err(expected), "{text:?}");
         }
+        assert_eq!(parse(b"GET http://a.example/\xff HTTP/1.1\r\n\r\n"), Err(Refusal::NotHttp));
         let many = "a: b\r\n".repeat(MAX_HEADERS + 1);
         assert_eq!(head(&format!("CONNECT a:1 HTTP/1.1\r\n{many}\r\n")), Err(Refusal::TooLarge));
     }
