@@ -360,3 +360,18 @@ async fn an_end_comes_after_what_is_under_way() {
     ends.origin.as_mut().unwrap().shutdown().await.unwrap();
     ends.expect_ends().await;
 }
+
+#[tokio::test]
+async fn a_client_that_is_refused_before_its_body_need_not_send_it() {
+    let mut ends = Ends::new().await;
+    let post = "POST http://HOST/ HTTP/1.1\r\nHost: HOST\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    let refused = "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno";
+    ends.ask(post).await;
+    ends.sees(&post.replace("http://HOST", "")).await;
+    ends.answer(refused).await;
+    ends.gets(&format!("HTTP/1.1 100 Continue\r\n\r\n{refused}")).await;
+    let Ends { agent, client, .. } = ends;
+    drop(client);
+    let exchange = agent.exchanges(1).await.remove(0);
+    assert_eq!((exchange.status, exchange.error), (Some(417), None));
+}

@@ -277,6 +277,13 @@ impl ExchangeLog {
         self.finished = true;
     }
 
+    /// The client went in the middle of its request; once it has the whole answer it may.
+    pub fn left(&mut self) {
+        if !self.finished {
+            self.broke(ExchangeError::ClientGone);
+        }
+    }
+
     /// The record, with its texts moved out and not copied: one is made for each exchange.
     fn take(&mut self) -> Exchange {
         let record = &mut self.record;

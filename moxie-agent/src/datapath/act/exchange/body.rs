@@ -44,7 +44,7 @@ impl Body for Sending {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => lock(&self.log).received(data_length(frame)),
-            Some(Err(_)) => lock(&self.log).broke(ExchangeError::ClientGone),
+            Some(Err(_)) => lock(&self.log).left(),
             None => {}
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
