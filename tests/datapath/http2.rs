@@ -463,10 +463,14 @@ async fn what_a_rule_cannot_answer_with_resets_one_stream() {
     let (agent, listener) = scene().await;
     serve(listener, mirror);
     agent.rule("h2.example/early", json!({"status_code": 103})).await;
+    agent.rule("h2.example/real", json!({"status_code": 103, "call_backend": true})).await;
     let mut sender = client(&agent).await;
-    assert_eq!(ask(&mut sender, "/early").await.unwrap_err().reason(), Some(Reason::INTERNAL_ERROR));
+    for path in ["/early", "/real"] {
+        assert_eq!(ask(&mut sender, path).await.unwrap_err().reason(), Some(Reason::INTERNAL_ERROR), "{path}");
+    }
     assert_eq!(ask(&mut sender, "/a").await.unwrap().0.status(), 200);
-    assert_eq!(agent.exchanges(2).await[0].outcome, Outcome::Faulted);
+    let outcomes: Vec<_> = agent.exchanges(3).await.into_iter().map(|exchange| exchange.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Faulted, Outcome::Faulted, Outcome::Forwarded]);
 }
 
 #[tokio::test]

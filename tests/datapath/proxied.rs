@@ -170,6 +170,13 @@ async fn an_answer_without_a_body_tells_its_length() {
     ends.gets("HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n").await;
     ends.ask("HEAD http://HOST/full HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
     ends.gets("HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n").await;
+    ends.agent.rule(&format!("{}/real", ends.authority()), json!({"call_backend": true, "response": "no"})).await;
+    ends.ask("HEAD http://HOST/real HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    ends.sees("HEAD /real HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+    ends.answer("HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n").await;
+    ends.gets("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n").await;
+    let exchange = &ends.agent.exchanges(9).await[8];
+    assert_eq!((exchange.outcome, exchange.error), (Outcome::Rewritten, None));
 }
 
 #[tokio::test]
@@ -328,6 +335,18 @@ async fn an_answer_that_breaks_off_resets_and_one_that_does_not_begin_is_a_502()
     ends.sees("GET / HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
     ends.origin = None;
     ends.gets("HTTP/1.1 502 Bad Gateway\r\n").await;
+}
+
+#[tokio::test]
+async fn a_status_that_ends_no_exchange_cuts_the_client_off() {
+    for rule in [json!({"status_code": 103}), json!({"status_code": 103, "call_backend": true})] {
+        let mut ends = Ends::new().await;
+        ends.agent.rule(&format!("{}/", ends.authority()), rule).await;
+        ends.ask(GET).await;
+        let told = timeout(BOUND, ends.client.read(&mut [0; 16])).await.expect("it is cut off");
+        assert!(told.is_err(), "{told:?}");
+        assert_eq!(ends.agent.exchanges(1).await[0].outcome, Outcome::Faulted);
+    }
 }
 
 #[tokio::test]

@@ -100,6 +100,13 @@ async fn act(
             }
             Ok(respond::answer(status, Arc::unwrap_or_clone(headers), body, log))
         }
+        Action::Rewrite(ref rewrite)
+            if let Some(status) = rewrite.status
+                && status.is_informational() =>
+        {
+            log.finished();
+            Err(Failure::NotFinal(status))
+        }
         Action::Rewrite(rewrite) => {
             waited(&mut log, delay, session).await;
             rewrite::exchange(request, &rewrite, session, log).await

@@ -69,7 +69,8 @@ pub fn pass_on(answer: Answer, session: &Arc<Session>, log: SharedLog) -> Respon
 
 /// The one length that `Content-Length` tells.
 fn told_length(headers: &HeaderMap) -> Option<u64> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter().map(|length| length.to_str().ok()?.parse().ok());
+    let read = |length: &str| length.bytes().all(|byte| byte.is_ascii_digit()).then(|| length.parse().ok())?;
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter().map(|length| read(length.to_str().ok()?));
     let first = lengths.next()??;
     lengths.all(|length| length == Some(first)).then_some(first)
 }

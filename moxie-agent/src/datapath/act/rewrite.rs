@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
@@ -56,13 +56,14 @@ pub async fn exchange(
     log: ExchangeLog,
 ) -> Result<Response<ResponseBody>, Failure> {
     replace(request.headers_mut(), &rewrite.request_headers);
+    let is_head = request.method() == Method::HEAD;
     let (answer, log) = forward::send(request, session, log).await?;
     let real = answer.response.status();
     if !rewrite.leaves_answer() {
         lock(&log).changed();
     }
     let mut response = match new_body(real, rewrite.status.unwrap_or(real), Some(rewrite)) {
-        Some(body) => with_body(answer, rewrite.status.unwrap_or(real), body, log),
+        Some(body) => with_body(answer, rewrite.status.unwrap_or(real), body, is_head, log),
         None => forward::pass_on(answer, session, log),
     };
     replace(response.headers_mut(), &rewrite.response_headers);
@@ -74,7 +75,7 @@ pub async fn exchange(
 }
 
 /// The real body is read to its end, so that its connection can serve the next request.
-fn with_body(answer: Answer, status: StatusCode, body: Bytes, log: SharedLog) -> Response<ResponseBody> {
+fn with_body(answer: Answer, status: StatusCode, body: Bytes, is_head: bool, log: SharedLog) -> Response<ResponseBody> {
     let Answer { response, lease } = answer;
     let (mut head, real) = response.into_parts();
     tokio::spawn(async move {
@@ -89,7 +90,9 @@ fn with_body(answer: Answer, status: StatusCode, body: Bytes, log: SharedLog) ->
         head.headers.insert(CONTENT_LENGTH, body.len().into());
     }
     lock(&log).answered(head.status);
-    Response::from_parts(head, Answered::replaced(Full::new(body), log))
+    let length = u64::try_from(body.len()).ok().filter(|_| is_head && !is_bodiless(status));
+    let body = if is_head { Full::default() } else { Full::new(body) };
+    Response::from_parts(head, Answered::replaced(body, log).telling(length))
 }
 
 async fn read_to_end(mut body: Incoming) -> bool {

@@ -6,6 +6,7 @@ use http::Method;
 use super::fields::Request;
 use super::hpack::Field;
 use crate::http1::authority::{plain, same, split};
+use crate::http1::is_token_byte;
 
 /// Headers that say how HTTP/1 connections are used, which HTTP/2 does not know (RFC 9113 section 8.2.2).
 pub(super) const OF_CONNECTIONS: [&str; 5] =
@@ -43,7 +44,8 @@ fn is_addressed(request: &Request<'_>, special: &[Field], regular: &[Field]) -> 
     let value_of = |name: &[u8]| special.iter().find(|field| field.name == name).map(|field| &field.value[..]);
     let hosts = regular.iter().filter(|field| &field.name[..] == b"host").count();
     let is_connect = request.method == Method::CONNECT.as_str();
-    if request.method.is_empty() || hosts > 1 || plain(request.authority.as_bytes()).is_err() {
+    let is_method = !request.method.is_empty() && request.method.bytes().all(is_token_byte);
+    if !is_method || hosts > 1 || plain(request.authority.as_bytes()).is_err() {
         return false;
     }
     // The extended one (RFC 8441 section 4) is like any other request.
@@ -86,13 +88,12 @@ fn has_one_length(regular: &[Field], ends: bool) -> bool {
 }
 
 fn is_name(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name.iter().all(|byte| matches!(byte, 0x21..=0x7e if !byte.is_ascii_uppercase() && *byte != b':'))
+    !name.is_empty() && name.iter().all(|byte| is_token_byte(*byte) && !byte.is_ascii_uppercase())
 }
 
 fn is_value(value: &[u8]) -> bool {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    !value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) && !blank(value.first()) && !blank(value.last())
+    !value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') && !blank(value.first()) && !blank(value.last())
 }
 
 #[cfg(test)]
@@ -130,6 +131,8 @@ mod tests {
             ("X-Upper", "1"),
             ("", "1"),
             ("a b", "1"),
+            ("a(b", "1"),
+            ("x-a", "a\u{1}b"),
             ("transfer-encoding", "chunked"),
             ("connection", "close"),
             ("te", "gzip"),
@@ -155,6 +158,8 @@ mod tests {
             check_but(":path", path, false);
         }
         check_but(":path", "/\u{e4}#\"<", true);
+        check_but(":method", "GE T", false);
+        check_but(":method", "G\u{1}T", false);
         for authority in ["", "u@api.example", "api.example:", "a b", "a,b"] {
             check_but(":authority", authority, false);
         }

@@ -145,6 +145,10 @@ impl<W: Wire> Relay<'_, W> {
                     self.mock_due(block.stream());
                 }
             }
+            Action::Rewrite(rewrite) if rewrite.status.is_some_and(|status| status.is_informational()) => {
+                stream.log.finished();
+                self.refuse(block.stream(), Reason::INTERNAL_ERROR);
+            }
             Action::Rewrite(rewrite) => {
                 if !rewrite.request_headers.is_empty() {
                     fields::replace(&mut fields.list, &rewrite.request_headers);
