@@ -76,7 +76,7 @@ pub enum StoreError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The database could not be opened a while ago, and it is too early to try again.
+    /// The database could not be opened a while ago, or its file not be written anew, and it is too early to try again.
     #[error("the store {place} is down: {reason}")]
     Down {
         /// Where.

@@ -13,7 +13,8 @@ use crate::chain::Chain;
 use crate::journal::{Connection, Exchange};
 use crate::rules::RuleId;
 
-/// Time between two attempts to open: short enough to be back within seconds, long enough not to hammer a full disk.
+/// Time between two attempts to open, or to write a lost file anew: short enough to be back within seconds, long enough not to
+/// hammer a full disk.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// A store that is opened by the first call that finds it openable. The callers' own retries are what drives it.
@@ -25,8 +26,28 @@ pub struct Reopening {
 
 #[derive(Debug)]
 enum State {
-    Open(Arc<Sqlite>),
-    Down { reason: String, tried: Instant },
+    /// With the last failure to write its file anew.
+    Open {
+        store: Arc<Sqlite>,
+        failed: Option<Failed>,
+    },
+    Down(Failed),
+}
+
+#[derive(Debug)]
+struct Failed {
+    reason: String,
+    tried: Instant,
+}
+
+impl Failed {
+    fn now(reason: String) -> Self {
+        Self { reason, tried: Instant::now() }
+    }
+
+    fn is_recent(&self) -> bool {
+        self.tried.elapsed() < AGAIN_AFTER
+    }
 }
 
 impl Reopening {
@@ -37,34 +58,50 @@ impl Reopening {
     }
 
     async fn store(&self) -> Result<Arc<Sqlite>, StoreError> {
-        if let State::Open(store) = &*self.state.read().await
-            && store.standing() == Standing::InPlace
+        let open = match &*self.state.read().await {
+            State::Open { store, .. } => Some(store.clone()),
+            State::Down(_) => None,
+        };
+        if let Some(store) = open
+            && store.standing().await == Standing::InPlace
         {
-            return Ok(store.clone());
+            return Ok(store);
         }
         self.reopen(self.state.write().await).await
     }
 
     async fn reopen(&self, mut state: RwLockWriteGuard<'_, State>) -> Result<Arc<Sqlite>, StoreError> {
-        match &*state {
-            State::Down { tried, .. } if tried.elapsed() >= AGAIN_AFTER => *state = attempt(&self.place).await,
-            State::Down { .. } => {}
-            State::Open(store) => match store.standing() {
-                Standing::InPlace => {}
-                Standing::Gone => {
-                    store.write_anew().await?;
-                    tracing::warn!(store = %self.place, "the store's file was gone and has been written anew");
-                    *state = attempt(&self.place).await;
-                }
+        if let State::Open { store, failed } = &mut *state {
+            match store.standing().await {
+                Standing::InPlace => return Ok(store.clone()),
                 Standing::Replaced => return Err(StoreError::Replaced { place: self.place.to_string() }),
-            },
+                Standing::Gone => {}
+            }
+            if let Some(failed) = failed.as_ref().filter(|failed| failed.is_recent()) {
+                return Err(self.down(failed));
+            }
+            if let Err(error) = store.write_anew().await {
+                return Err(self.down(failed.insert(Failed::now(Chain(&error).to_string()))));
+            }
+            tracing::warn!(store = %self.place, "the store's file was gone and has been written anew");
+            let old = store.clone();
+            // Before anything waits: should this caller go away, the next one opens the new file.
+            *state = State::Down(Failed::now("its file was written anew and is not open yet".to_owned()));
+            old.close().await;
+            *state = attempt(&self.place).await;
+        } else if let State::Down(failed) = &*state
+            && !failed.is_recent()
+        {
+            *state = attempt(&self.place).await;
         }
         match &*state {
-            State::Open(store) => Ok(store.clone()),
-            State::Down { reason, .. } => {
-                Err(StoreError::Down { place: self.place.to_string(), reason: reason.clone() })
-            }
+            State::Open { store, .. } => Ok(store.clone()),
+            State::Down(failed) => Err(self.down(failed)),
         }
+    }
+
+    fn down(&self, failed: &Failed) -> StoreError {
+        StoreError::Down { place: self.place.to_string(), reason: failed.reason.clone() }
     }
 }
 
@@ -72,9 +109,9 @@ async fn attempt(place: &Place) -> State {
     match Sqlite::open(place).await {
         Ok(store) => {
             tracing::info!(store = %place, "store open");
-            State::Open(Arc::new(store))
+            State::Open { store: Arc::new(store), failed: None }
         }
-        Err(error) => State::Down { reason: Chain(&error).to_string(), tried: Instant::now() },
+        Err(error) => State::Down(Failed::now(Chain(&error).to_string())),
     }
 }
 
@@ -126,7 +163,7 @@ impl Store for Reopening {
     }
 
     async fn close(&self) {
-        if let State::Open(store) = &*self.state.read().await {
+        if let State::Open { store, .. } = &*self.state.read().await {
             store.close().await;
         }
     }
@@ -179,6 +216,46 @@ mod tests {
         assert_eq!(ids, ["before", "after-false", "after-true"]);
         let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_file_behind_a_link_is_written_anew_where_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let (link, path) = (directory.path().join("moxie.db"), directory.path().join("elsewhere.db"));
+        std::fs::write(&path, "").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let store = Reopening::open(Place::File(link.clone())).await;
+        store.put_rules(&[rule("a", 1)]).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        store.put_rules(&[rule("b", 2)]).await.unwrap();
+        store.close().await;
+        assert!(link.is_symlink() && path.is_file());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "no copy is left");
+        let again = Reopening::open(Place::File(path)).await;
+        assert_eq!(again.rules().await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_written_anew_is_once_it_can() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let store = Reopening::open(Place::File(state.join("moxie.db"))).await;
+        store.put_rules(&[rule("a", 1)]).await.unwrap();
+        std::fs::remove_dir_all(&state).unwrap();
+        std::fs::write(&state, "a file where the directory should be").unwrap();
+        for _ in 0..2 {
+            let error = store.rules().await.unwrap_err();
+            assert!(matches!(&error, StoreError::Down { reason, .. } if reason.contains("cannot make")), "{error}");
+        }
+        std::fs::remove_file(&state).unwrap();
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while store.rules().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await
+        .expect("is written in time");
+        assert_eq!(store.rules().await.unwrap().len(), 1);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use sqlx::Sqlite as Db;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::Mutex;
 
 use place::Opened;
 pub use place::Standing;
@@ -65,7 +66,9 @@ impl Place {
     /// The file that is there now.
     fn opened(&self) -> Result<Option<Opened>, StoreError> {
         let Self::File(path) = self else { return Ok(None) };
-        Opened::at(path).map(Some).map_err(|source| StoreError::Make { path: path.clone(), source })
+        // Where a link leads to now: the database and its log are there, and are to be there again.
+        let found = std::fs::canonicalize(path).and_then(|path| Opened::at(&path));
+        found.map(Some).map_err(|source| StoreError::Make { path: path.clone(), source })
     }
 }
 
@@ -92,6 +95,8 @@ pub struct Sqlite {
     pool: SqlitePool,
     /// None in memory.
     opened: Option<Opened>,
+    /// Held while the system is asked for the file: of questions that hang there is one.
+    looking: Arc<Mutex<()>>,
 }
 
 impl fmt::Debug for Sqlite {
@@ -113,7 +118,7 @@ impl Sqlite {
         let connecting = pool_options().connect_with(connect_options(place));
         let pool = bounded(connecting).await.map_err(failed)?;
         match tokio::time::timeout(CALL, MIGRATIONS.run(&pool)).await {
-            Ok(Ok(())) => Ok(Self { pool, opened: place.opened()? }),
+            Ok(Ok(())) => Ok(Self { pool, opened: place.opened()?, looking: Arc::default() }),
             Ok(Err(source)) => Err(StoreError::Migrate { place: place.to_string(), source }),
             Err(_) => Err(failed(too_slow())),
         }
@@ -157,15 +162,24 @@ fn connect_options(place: &Place) -> SqliteConnectOptions {
 
 /// Makes the directory (0700) and the file (0600) where they are missing; SQLite gives its side files the mode of the file.
 fn make_private(path: &Path) -> Result<(), StoreError> {
-    let failed = |path: &Path, source| StoreError::Make { path: path.to_path_buf(), source };
-    if let Some(directory) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| failed(directory, source))?;
+    make_directory_of(path)?;
+    match make_new(path) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StoreError::Make { path: path.to_path_buf(), source })
+        }
+        _ => Ok(()),
     }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(source) => Err(failed(path, source)),
-    }
+}
+
+fn make_directory_of(path: &Path) -> Result<(), StoreError> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|source| StoreError::Make { path: directory.to_path_buf(), source })
+}
+
+/// Makes an empty file (0600) where there is none.
+fn make_new(path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
 async fn bounded<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
