@@ -23,16 +23,15 @@ const KIND: &str = "moxie.dev/ca";
 const DEVICE: &str = "moxie.dev/ca=all";
 
 pub(super) fn install(file: &Path, authority: &str, trust: &Path) -> Result<(), Failure> {
-    let file = &followed(file);
+    let file = &target(file)?;
     if file.exists() && !is_ours(file) {
         return Err(Failure::failed(format!("{} is there and not Moxie's: it stays", file.display()))
             .next("another name: moxie ca install --cdi FILE"));
     }
-    let file = std::path::absolute(file).map_err(|error| Failure::because("no such path", &error))?;
     let prepared = env::for_any_container(authority, trust)?;
-    record::write_public(&file, &format!("{:#}\n", specification(&prepared, trust)))?;
+    record::write_public(file, &format!("{:#}\n", specification(&prepared, trust)))?;
     let mut files = known(trust);
-    if !files.contains(&file) {
+    if !files.contains(file) {
         files.push(file.clone());
     }
     Record { name: DEVICE.into(), changed: Moment::now(), files, ..Record::default() }.write(&record_file(trust))?;
@@ -45,9 +44,7 @@ pub(super) fn install(file: &Path, authority: &str, trust: &Path) -> Result<(), 
 
 pub(super) fn uninstall(file: Option<&Path>, trust: &Path) -> Result<(), Failure> {
     let all = match file {
-        Some(file) => {
-            vec![std::path::absolute(followed(file)).map_err(|error| Failure::because("no such path", &error))?]
-        }
+        Some(file) => vec![target(file)?],
         None => known(trust),
     };
     let mut removed = 0;
@@ -77,6 +74,13 @@ pub(super) fn uninstall(file: Option<&Path>, trust: &Path) -> Result<(), Failure
         return print(&format!("{} stays: containers that were made with it run", dir.display()));
     }
     record::remove_dir(&dir)
+}
+
+/// The file that is meant, by no symbolic link at its end.
+fn target(file: &Path) -> Result<PathBuf, Failure> {
+    followed(file)
+        .and_then(std::path::absolute)
+        .map_err(|error| Failure::because(format_args!("cannot use {}", file.display()), &error))
 }
 
 /// The usual places, and those that were asked for.

@@ -60,17 +60,25 @@ pub(super) fn install(pem: &str) -> Result<(), Failure> {
 pub(super) fn uninstall() -> Result<(), Failure> {
     let anchors = family(&FAMILIES, Path::new("/"))?;
     let file = anchors.file();
-    match remove(&file)? {
-        Change::NotNeeded if is_in_bundle() => {
-            rebuild(anchors, anchors.when_removed)?;
-            print(&format!("{} was gone already; ran {} for the host's bundle", file.display(), anchors.rebuild))
-        }
-        Change::NotNeeded => print(&format!("{} is not there, or not Moxie's: nothing to undo", file.display())),
-        Change::Made => {
-            rebuild(anchors, anchors.when_removed)?;
-            print(&format!("removed {} and ran {}", file.display(), anchors.rebuild))
-        }
+    let change = remove(&file)?;
+    let (shown, ran) = (file.display(), anchors.rebuild);
+    if change == Change::NotNeeded && !is_in_bundle() {
+        return print(&format!("{shown} is not there, or not Moxie's: nothing to undo"));
     }
+    rebuild(anchors, anchors.when_removed)?;
+    let is_left = is_in_bundle();
+    match change {
+        Change::Made => print(&format!("removed {shown} and ran {ran}"))?,
+        Change::NotNeeded if is_left => print(&format!("ran {ran}"))?,
+        Change::NotNeeded => print(&format!("{shown} was gone already; ran {ran} for the host's bundle"))?,
+    }
+    if is_left {
+        print(&format!(
+            "the host's bundle still has an authority of Moxie's, from another file than {shown}: look for it in {}",
+            anchors.directory
+        ))?;
+    }
+    Ok(())
 }
 
 /// For undoing everything: a host that takes no additions has none.

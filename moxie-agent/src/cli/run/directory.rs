@@ -7,6 +7,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 
@@ -22,6 +24,10 @@ const ORIGIN: &str = "origin";
 const ATTEMPTS: usize = 8;
 /// How many directories one run removes: each takes a descriptor meanwhile.
 const SWEPT: usize = 64;
+/// For so long a process that is becoming another program may show no variables.
+const EXEC: Duration = Duration::from_millis(1);
+/// How long nobody has touched what another boot has left: it may be another machine's that lives.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A directory that CMD can read whoever it runs as; removed when dropped.
 pub(super) struct Directory {
@@ -67,14 +73,12 @@ impl Directory {
 
     fn users(&self, cgroup: Option<&Path>) -> io::Result<BTreeSet<u32>> {
         let mut users: BTreeSet<u32> = cgroup.map(cgroup::processes_below).into_iter().flatten().collect();
-        // Twice: a process that is just becoming another program shows no variables for a moment.
-        for _ in 0..2 {
-            for pid in processes()? {
-                if names(&told(pid, "environ")?).any(|name| name == self.name) {
-                    users.insert(pid);
-                }
+        look_at_all(|pid| {
+            if names(&told(pid, "environ")?).any(|name| name == self.name) {
+                users.insert(pid);
             }
-        }
+            Ok(())
+        })?;
         Ok(users)
     }
 }
@@ -131,16 +135,36 @@ fn left(parent: &Path) -> impl Iterator<Item = (PathBuf, String, File)> {
 
 /// The directories that processes use: by their variables, or by files that cover others in their mount namespace.
 fn used() -> io::Result<HashSet<String>> {
-    let mut used = HashSet::new();
-    // Twice, as in `users`.
-    for _ in 0..2 {
-        for pid in processes()? {
-            for file in ["environ", "mountinfo"] {
-                used.extend(names(&told(pid, file)?).map(str::to_owned));
+    let (mut used, mut known) = (HashSet::new(), HashSet::new());
+    look_at_all(|pid| {
+        used.extend(names(&told(pid, "environ")?).map(str::to_owned));
+        let seen = seen_mounts(pid);
+        if !known.contains(&seen) {
+            let mounts = told(pid, "mountinfo")?;
+            used.extend(names(&mounts).map(str::to_owned));
+            // A process that is gone tells nothing of the others there.
+            if !mounts.is_empty() {
+                known.insert(seen);
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(used)
+}
+
+/// What decides which mounts a process sees, its namespace and its root; itself where that cannot be read.
+fn seen_mounts(pid: u32) -> [PathBuf; 2] {
+    ["ns/mnt", "root"].map(|link| {
+        let link = PathBuf::from(format!("/proc/{pid}/{link}"));
+        fs::read_link(&link).unwrap_or(link)
+    })
+}
+
+/// Looks at each process twice: see [`EXEC`].
+fn look_at_all(mut look: impl FnMut(u32) -> io::Result<()>) -> io::Result<()> {
+    processes()?.into_iter().try_for_each(&mut look)?;
+    sleep(EXEC);
+    processes()?.into_iter().try_for_each(look)
 }
 
 /// Whether the processes of its run, if any live, are among those seen here.
@@ -148,11 +172,16 @@ fn is_from_here(path: &Path) -> bool {
     match fs::read_to_string(path.join(ORIGIN)) {
         Ok(origin) => {
             let here = here();
-            origin == here || origin.split(' ').next() != here.split(' ').next()
+            origin == here || (origin.split(' ').next() != here.split(' ').next() && is_old(path))
         }
         // The run ended before it wrote it.
         Err(error) => error.kind() == ErrorKind::NotFound,
     }
+}
+
+fn is_old(path: &Path) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > DAY))
 }
 
 /// This boot, and which processes are seen: directories may be shared with containers, which see only their own.
@@ -224,6 +253,7 @@ fn refused(path: &Path, error: &io::Error) -> Failure {
 mod tests {
     use std::os::unix::fs::symlink;
     use std::process::{Child, Command, Stdio};
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -231,7 +261,14 @@ mod tests {
     fn user(directory: &Path) -> Child {
         let mut command = Command::new("cat");
         command.env("SSL_CERT_FILE", directory.join("bundle.pem")).stdin(Stdio::piped());
-        command.spawn().unwrap()
+        let child = command.spawn().unwrap();
+        // It may show them later than it is there.
+        let is_shown = (0..10_000).any(|_| {
+            sleep(EXEC);
+            names(&told(child.id(), "environ").unwrap()).any(|name| directory.ends_with(name))
+        });
+        assert!(is_shown);
+        child
     }
 
     fn end(mut child: Child) {
@@ -292,16 +329,20 @@ mod tests {
         fs::create_dir(&elsewhere).unwrap();
         let (boot, _) = here().split_once(' ').map(|(boot, seen)| (boot.to_owned(), seen.to_owned())).unwrap();
         fs::write(elsewhere.join(ORIGIN), format!("{boot} pid:[1]")).unwrap();
-        let before = at(&format!("{PREFIX}e{}", &digits[1..]));
-        fs::create_dir(&before).unwrap();
-        fs::write(before.join(ORIGIN), "another-boot pid:[1]").unwrap();
+        let [before, another_machines] = ["e", "c"].map(|first| {
+            let path = at(&format!("{PREFIX}{first}{}", &digits[1..]));
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join(ORIGIN), "another-boot pid:[1]").unwrap();
+            path
+        });
+        File::open(&before).unwrap().set_modified(SystemTime::now() - 2 * DAY).unwrap();
         fs::create_dir(at("target")).unwrap();
         symlink("target", at(&format!("{PREFIX}{digits}"))).unwrap();
         fs::create_dir(at(&format!("{PREFIX}{digits}0"))).unwrap();
         fs::write(at(&format!("{PREFIX}d{}", &digits[1..])), "").unwrap();
         assert!(is_swept(&dead) && is_swept(&before));
-        assert!(alive.path().exists() && elsewhere.exists());
-        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 6);
+        assert!(alive.path().exists() && elsewhere.exists() && another_machines.exists());
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 7);
     }
 
     #[test]
