@@ -235,7 +235,7 @@ pub(crate) fn with_descendants(top: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The processes directly in a cgroup.
+/// The processes directly in a cgroup; 0 for one that is in a pid namespace which is not seen from this one.
 ///
 /// # Errors
 /// The directory cannot be read.
@@ -270,13 +270,14 @@ pub fn make(path: &Path) -> Result<(), CgroupError> {
 /// Moves a process, with all of its threads.
 ///
 /// # Errors
-/// The kernel refused, or the process is gone.
+/// The kernel refused, or the process is gone or not seen here.
 pub fn move_process(pid: u32, path: &Path) -> Result<(), CgroupError> {
-    fs::write(path.join("cgroup.procs"), pid.to_string()).map_err(|source| CgroupError::Move {
-        pid,
-        path: path.to_owned(),
-        source,
-    })
+    let refused = |source| CgroupError::Move { pid, path: path.to_owned(), source };
+    // The kernel takes 0 for the process that writes it.
+    if pid == 0 {
+        return Err(refused(io::Error::from_raw_os_error(libc::ESRCH)));
+    }
+    fs::write(path.join("cgroup.procs"), pid.to_string()).map_err(refused)
 }
 
 /// Moves what is left in a cgroup, and in those below it, to `heir`, and removes it. What cannot be removed is logged: there is
@@ -289,7 +290,7 @@ pub fn dissolve(path: &Path, heir: &Path) {
     // gone in a moment.
     for round in 0..16 {
         for pid in processes(path).unwrap_or_default() {
-            // One that has ended since needs no moving.
+            // One that has ended since needs no moving, and one that is not seen here is not this agent's to move.
             let _ = move_process(pid, heir);
         }
         match fs::remove_dir(path) {

@@ -95,8 +95,7 @@ impl ProcessTree {
             return Err(ProcessError::ContainsAgent { pid, agent });
         }
         let path = parent.join(format!("{PREFIX}{pid}"));
-        cgroup::make(&path)?;
-        let hold = Hold::of(&path);
+        let hold = Hold::make(&path)?;
         // From here on a failure undoes what was done, by dropping this.
         let moved = Moved { path, parent, before: HashMap::new() };
         let mut isolated = Self { moved, is_released: AtomicBool::new(false), _hold: hold };
@@ -120,7 +119,8 @@ impl ProcessTree {
     /// A tree that another agent has isolated, and looks after until [`ProcessTree::keep`].
     #[must_use]
     pub fn receive(moved: Moved) -> Self {
-        let hold = Hold::of(&moved.path);
+        // The agent that hands it over has it held meanwhile.
+        let hold = Hold::of(&moved.path).ok();
         Self { moved, is_released: AtomicBool::new(true), _hold: hold }
     }
 

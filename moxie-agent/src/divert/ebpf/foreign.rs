@@ -21,7 +21,7 @@ const EFFECTIVE: u32 = 1;
 /// Most programs of a cgroup and those above that are told: the kernel has at most 64 of each.
 const MAX_PROGRAMS: usize = 256;
 /// Most cgroups that are looked at.
-const MAX_CGROUPS: usize = 10_000;
+pub(super) const MAX_CGROUPS: usize = 10_000;
 
 /// A cgroup that somebody's program keeps to itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub(super) fn connecting(cgroup: &File) -> io::Result<Vec<u32>> {
     Ok(programs)
 }
 
-/// Asks about a cgroup; ids are written into `programs`. `None`: this kernel does not know the hook.
+/// Asks about a cgroup; ids are written into `programs`. `None`: this kernel does not know the hook, or the cgroup is gone.
 fn query(cgroup: &File, asked: Query, programs: &mut [u32]) -> io::Result<Option<Query>> {
     let target = u32::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
     let count = u32::try_from(programs.len()).map_err(io::Error::other)?;
@@ -105,7 +105,10 @@ fn query(cgroup: &File, asked: Query, programs: &mut [u32]) -> io::Result<Option
     let done = unsafe { libc::syscall(libc::SYS_bpf, QUERY, &raw mut query, size_of::<Query>()) };
     if done < 0 {
         let error = io::Error::last_os_error();
-        return if error.raw_os_error() == Some(libc::EINVAL) { Ok(None) } else { Err(error) };
+        return match error.raw_os_error() {
+            Some(libc::EINVAL | libc::ENOENT) => Ok(None),
+            _ => Err(error),
+        };
     }
     Ok(Some(query))
 }

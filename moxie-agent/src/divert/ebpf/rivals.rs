@@ -3,18 +3,31 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
 use std::{fmt, io};
 
 use aya::maps::{Array, Map, MapData};
 use aya::programs::{ProgramInfo, loaded_programs};
 use moxie_common::{Control, names};
+use tokio::time::Instant;
 
-use super::{control, foreign};
+use super::{control, foreign, lock};
 use crate::scope::cgroup;
 
-/// Agents that can divert, by the ids of their diverting programs.
+/// How long it is believed what was found out about programs.
+const FRESH: Duration = Duration::from_secs(1);
+/// What was found out lately, so that a list of hundreds of matches costs one look.
+static LATELY: Mutex<Option<Agents>> = Mutex::new(None);
+
+/// Programs that may be agents', and the agents of those that were asked for.
 #[derive(Debug)]
-struct Agents(HashMap<u32, Agent>);
+struct Agents {
+    since: Instant,
+    programs: HashMap<u32, ProgramInfo>,
+    /// `None`: it diverts nothing.
+    known: HashMap<u32, Option<Agent>>,
+}
 
 /// An agent, as far as the kernel tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,14 +46,20 @@ pub struct Contested {
 }
 
 impl Agents {
-    /// All agents on this host. One that is switched off or hangs, and one that has handed over, is none: it diverts nothing.
-    fn find(root: &Path) -> Self {
+    /// Programs of all agents on this host.
+    fn look() -> Self {
         let programs = loaded_programs().flatten().filter(|program| program.name_as_str() == Some(names::CONNECT4));
-        Self(programs.filter_map(|program| Some((program.id(), Agent::of(&program, root)?))).collect())
+        let programs = programs.map(|program| (program.id(), program)).collect();
+        Self { since: Instant::now(), programs, known: HashMap::new() }
     }
 
-    fn among(&self, programs: &[u32]) -> Vec<Agent> {
-        programs.iter().filter_map(|id| self.0.get(id).cloned()).collect()
+    /// The agents of these programs. One that is switched off or hangs, and one that has handed over, is none: it diverts nothing.
+    fn among(&mut self, programs: &[u32], root: &Path) -> Vec<Agent> {
+        let agents = programs.iter().filter_map(|id| {
+            let program = self.programs.get(id)?;
+            self.known.entry(*id).or_insert_with(|| Agent::of(program, root)).clone()
+        });
+        agents.collect()
     }
 }
 
@@ -52,7 +71,7 @@ impl Agent {
             return None;
         }
         let home = Some(control.agent_cgroup).filter(|id| *id != 0).and_then(|id| cgroup::find_below(root, id));
-        let process = home.and_then(|home| cgroup::processes(&home).ok()?.first().copied());
+        let process = home.and_then(|home| cgroup::processes(&home).ok()?.into_iter().find(|pid| *pid != 0));
         Some(Self { process })
     }
 }
@@ -80,7 +99,11 @@ pub(super) fn before(path: &Path, own: u32, root: &Path) -> Vec<Agent> {
     // Mostly it is the first, and nothing has to be looked up.
     match asked.iter().position(|id| *id == own).and_then(|own| asked.get(..own)) {
         None | Some([]) => Vec::new(),
-        Some(before) => Agents::find(root).among(before),
+        Some(before) => {
+            let mut lately = lock(&LATELY);
+            let fresh = lately.take().filter(|agents| agents.since.elapsed() < FRESH);
+            lately.insert(fresh.unwrap_or_else(Agents::look)).among(before, root)
+        }
     }
 }
 
@@ -89,15 +112,16 @@ pub(super) fn before(path: &Path, own: u32, root: &Path) -> Vec<Agent> {
 /// # Errors
 /// This user may not ask, or the kernel cannot tell.
 pub fn contested(root: &Path) -> io::Result<Vec<Contested>> {
-    let agents = Agents::find(root);
-    let (mut found, mut open) = (Vec::new(), vec![root.to_owned()]);
-    while let Some(path) = open.pop().filter(|_| agents.0.len() > 1) {
+    let mut agents = Agents::look();
+    let (mut found, mut open, mut looked_at) = (Vec::new(), vec![root.to_owned()], 0);
+    while let Some(path) = open.pop().filter(|_| agents.programs.len() > 1 && looked_at < foreign::MAX_CGROUPS) {
+        looked_at += 1;
         // One that has gone since is nobody's.
         let Ok(directory) = File::open(&path) else { continue };
         let mut programs = foreign::connecting(&directory)?;
         let mut seen = HashSet::new();
         programs.retain(|id| seen.insert(*id));
-        match agents.among(&programs) {
+        match agents.among(&programs, root) {
             few if few.len() < 2 => open.extend(cgroup::children(&path)),
             agents => found.push(Contested { cgroup: path, agents }),
         }

@@ -4,20 +4,26 @@
 //! a tree of another agent's on this host, and one on its way from one agent to the next, is told from one that is nobody's.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use super::{Moved, PREFIX};
-use crate::scope::cgroup;
+use crate::scope::cgroup::{self, CgroupError};
 
 /// Attribute of a tree's directory: where those of its processes were that were not in the parent. One that only root may set, since
 /// the next agent goes by it.
 const BEFORE: &str = "trusted.moxie.before";
 /// Most bytes of an attribute (`XATTR_SIZE_MAX`, linux/limits.h).
 const LONGEST: usize = 64 * 1024;
+/// How often a directory is tried that a sweep is about to remove, and the time between.
+const ATTEMPTS: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Says to every agent on the host that somebody looks after a tree.
 #[derive(Debug)]
@@ -26,12 +32,46 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    /// `None`: an agent that starts now may take the tree for left.
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        // Shared: two agents have it while one hands over to the other.
-        let directory = File::open(path).ok().filter(|directory| directory.try_lock_shared().is_ok())?;
-        Some(Self { _directory: directory })
+    /// Shared: two agents have it while one hands over to the other.
+    pub(super) fn of(path: &Path) -> Result<Self, TryLockError> {
+        Ok(Self { _directory: locked(path, File::try_lock_shared)? })
     }
+
+    /// Makes a tree's directory; one that was left is made anew. `None`, where directories cannot be locked: nothing is swept there.
+    pub(super) fn make(path: &Path) -> Result<Option<Self>, CgroupError> {
+        let refused = |source| CgroupError::Make { path: path.to_owned(), source };
+        for _ in 0..ATTEMPTS {
+            let taken = match fs::create_dir(path) {
+                Ok(()) => match Self::of(path) {
+                    Ok(hold) => return Ok(Some(hold)),
+                    Err(TryLockError::Error(_)) => return Ok(None),
+                    Err(TryLockError::WouldBlock) => true,
+                },
+                // Removed under a lock: a sweep that has it goes by its path, and must not meet a new one there.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => match locked(path, File::try_lock) {
+                    Err(TryLockError::WouldBlock) => true,
+                    _held => fs::remove_dir(path).map(|()| false).map_err(refused)?,
+                },
+                Err(error) => return Err(refused(error)),
+            };
+            if taken {
+                thread::sleep(PAUSE);
+            }
+        }
+        Err(refused(io::Error::new(ErrorKind::WouldBlock, "another agent has it")))
+    }
+}
+
+/// A directory, locked; what was removed meanwhile is another's too.
+fn locked(path: &Path, lock: impl FnOnce(&File) -> Result<(), TryLockError>) -> Result<File, TryLockError> {
+    let directory = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => TryLockError::WouldBlock,
+        _ => TryLockError::Error(error),
+    })?;
+    lock(&directory)?;
+    let opened = directory.metadata().map_err(TryLockError::Error)?;
+    let is_there = fs::metadata(path).is_ok_and(|found| found.ino() == opened.ino());
+    if is_there { Ok(directory) } else { Err(TryLockError::WouldBlock) }
 }
 
 impl Moved {
@@ -57,9 +97,10 @@ impl Moved {
 pub fn sweep(top: &Path) {
     // Those inside others first: what is left of them is in use, and keeps those around them.
     for path in cgroup::with_descendants(top).into_iter().rev().filter(|path| is_trees(path) && is_own(path)) {
-        let (Some(parent), Ok(directory)) = (path.parent(), File::open(&path)) else { continue };
         // Locked until it is gone, so that no two agents move the same.
-        if directory.try_lock().is_err() || cgroup::with_descendants(&path).iter().skip(1).any(|below| is_used(below)) {
+        let (Some(parent), Ok(_directory)) = (path.parent(), locked(&path, File::try_lock)) else { continue };
+        let tree = cgroup::with_descendants(&path);
+        if tree.iter().any(|path| has_unseen(path)) || tree.iter().skip(1).any(|below| is_used(below)) {
             continue;
         }
         let left = Moved::noted(&path, parent);
@@ -75,6 +116,11 @@ fn is_trees(path: &Path) -> bool {
 /// Whether this user made it: another's is not this agent's to take away.
 fn is_own(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.uid() == nix::unistd::geteuid().as_raw())
+}
+
+/// Whether somebody is in it whom this agent cannot see, and so not move.
+fn has_unseen(path: &Path) -> bool {
+    cgroup::processes(path).is_ok_and(|processes| processes.contains(&0))
 }
 
 /// Whether a cgroup inside a tree's is one of Moxie's that somebody needs where it is.
@@ -123,6 +169,15 @@ mod tests {
         (shell, homes)
     }
 
+    /// Whether sweeping makes it so, once no process that was forked in another test holds a lock any more that was let go here.
+    fn is_swept(top: &Path, is_so: impl Fn() -> bool) -> bool {
+        (0..10_000).any(|_| {
+            sweep(top);
+            std::thread::yield_now();
+            is_so()
+        })
+    }
+
     #[test]
     fn a_tree_that_nobody_looks_after_goes_back_where_it_was() {
         let Some((_alone, around)) = own_cgroup() else { return };
@@ -141,18 +196,23 @@ mod tests {
         sweep(around.path());
         assert_eq!(is_home(), [false, false], "the agent that it was handed to lives");
 
-        // Dropped without being kept, as by the kernel.
-        drop(received);
+        // From here on another test's agent may sweep at any time.
         let inner = path.join("moxie-agent-1");
         fs::create_dir(&inner).unwrap();
+        fs::create_dir(path.join("made-by-it")).unwrap();
+        // Dropped without being kept, as by the kernel.
+        drop(received);
+        // Once it could be locked, as a sweep does: else that would pass it over whatever is in it.
+        assert!((0..10_000).any(|_| {
+            std::thread::yield_now();
+            locked(&path, File::try_lock).is_ok()
+        }));
         sweep(around.path());
         assert_eq!(is_home(), [false, false], "process 1 lives in it, as an agent would");
         fs::remove_dir(&inner).unwrap();
 
-        fs::create_dir(path.join("made-by-it")).unwrap();
-        sweep(around.path());
+        assert!(is_swept(around.path(), || !path.exists()));
         assert_eq!(is_home(), [true, true]);
-        assert!(!path.exists());
     }
 
     #[test]
@@ -165,8 +225,7 @@ mod tests {
         sweep(around.path());
         assert!(outer.join("moxie-pid-8").exists());
         drop(held);
-        sweep(around.path());
-        assert!(!outer.exists());
+        assert!(is_swept(around.path(), || !outer.exists()));
         assert!(around.path().join("moxie-pid-x").exists(), "not one of ours");
     }
 }
